@@ -1,0 +1,1 @@
+//! The edge: HTTP, SSE and gRPC for customers of the mesh.

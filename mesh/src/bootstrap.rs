@@ -1,0 +1,194 @@
+//! From mounted roles to a running node, and back down again.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::Uri;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+
+use crate::{
+    client::Channel,
+    health::Health,
+    local::Slot,
+    server::{Limits, Stack},
+};
+
+/// What a role is given to start with: its peers, a place for its data, and a sign to stop.
+#[derive(Clone)]
+pub struct Context {
+    peers: Arc<Mutex<BTreeMap<String, Peer>>>,
+    /// Where state that must survive is kept.
+    pub data: PathBuf,
+    /// Cancelled when the node drains.
+    pub stop: CancellationToken,
+    /// Holds every background task; the drain waits for them.
+    pub tasks: TaskTracker,
+    /// What is serving on this node.
+    pub health: Health,
+}
+
+#[derive(Clone)]
+enum Peer {
+    Local(Slot),
+    Remote(Channel),
+}
+
+/// What a role hands back when it is ready to serve.
+pub struct Mounted {
+    /// The role.
+    pub role: &'static str,
+    /// Its gRPC routes.
+    pub routes: Routes,
+    /// Full names of its gRPC services, for health.
+    pub services: Vec<&'static str>,
+}
+
+/// A role that could not start, with its reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{role} cannot start: {source}")]
+pub struct StartError {
+    /// The role.
+    pub role: &'static str,
+    /// Why.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl StartError {
+    /// Names the role that could not start.
+    pub fn new(role: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { role, source: source.into() }
+    }
+}
+
+impl Context {
+    /// A context over `data`, with `remote` roles at fixed addresses. Every other role is expected
+    /// in this process.
+    #[must_use]
+    pub fn new(data: PathBuf, remote: BTreeMap<String, Uri>) -> Self {
+        let peers = remote
+            .into_iter()
+            .map(|(role, uri)| {
+                let channel = Channel::tcp(&role, uri);
+                (role, Peer::Remote(channel))
+            })
+            .collect();
+        Self {
+            peers: Arc::new(Mutex::new(peers)),
+            data,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            health: Health::default(),
+        }
+    }
+
+    /// A channel to `role`: in process, or over TCP where the configuration gives an address. May
+    /// be taken before the role has started; calls made before then are UNAVAILABLE.
+    #[must_use]
+    pub fn channel(&self, role: &str) -> Channel {
+        let mut peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match peers.entry(role.to_owned()).or_insert_with(|| Peer::Local(Slot::default())) {
+            Peer::Local(slot) => Channel::local(role, slot.clone()),
+            Peer::Remote(channel) => channel.clone(),
+        }
+    }
+
+    /// Mounts a started role in this process and reports it as serving.
+    pub fn mount(&self, mounted: &Mounted) {
+        let stack = Stack::new(mounted.routes.clone());
+        let mut peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let slot = Slot::default();
+        match peers.entry(mounted.role.to_owned()).or_insert_with(|| Peer::Local(slot)) {
+            Peer::Local(slot) => slot.fill(stack),
+            // Configured to be elsewhere: served to others from here, called there from here.
+            Peer::Remote(_) => {}
+        }
+        for service in &mounted.services {
+            self.health.set(service, true);
+        }
+    }
+
+    /// Every mounted role as one service, with health and reflection over `descriptors` (an encoded
+    /// `FileDescriptorSet`), behind the server stack.
+    ///
+    /// # Errors
+    /// When `descriptors` cannot be decoded.
+    pub fn node(
+        &self,
+        mounted: Vec<Mounted>,
+        descriptors: &'static [u8],
+    ) -> Result<Stack, tonic_reflection::server::Error> {
+        let mut routes = axum::Router::new();
+        let mut names = vec!["grpc.health.v1.Health"];
+        for role in mounted {
+            names.extend(&role.services);
+            routes = routes.merge(without_fallback(role.routes));
+        }
+        let routes = routes.merge(without_fallback(Routes::new(self.health.service())));
+        let routes = routes.merge(without_fallback(reflection(descriptors, &names)?));
+        Ok(Stack::from_router(routes))
+    }
+
+    /// Stops serving: health first, then everything that watches `stop`; waits for the background
+    /// tasks for at most `limit`.
+    pub async fn drain(&self, limit: Duration) {
+        self.health.stop();
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!(
+                ?limit,
+                left = self.tasks.len(),
+                "background tasks were still running when the drain time was over"
+            );
+        }
+    }
+}
+
+/// The limits under which a node serves other nodes.
+#[must_use]
+pub fn node_limits() -> Limits {
+    Limits::default()
+}
+
+fn without_fallback(routes: Routes) -> axum::Router {
+    routes.into_axum_router().reset_fallback()
+}
+
+/// The reflection service over `descriptors`, versions v1 and v1alpha, listing only `services`.
+///
+/// # Errors
+/// When `descriptors` cannot be decoded.
+pub fn reflection(
+    descriptors: &'static [u8],
+    services: &[&str],
+) -> Result<Routes, tonic_reflection::server::Error> {
+    let build = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(descriptors)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for service in services {
+            builder = builder.with_service_name(*service);
+        }
+        builder
+    };
+    Ok(Routes::new(build().build_v1()?).add_service(build().build_v1alpha()?))
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub async fn signal() -> std::io::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    })
+}

@@ -1,0 +1,114 @@
+//! Pieces that every config section is made of.
+
+use std::{fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// A value that is not allowed: which key, what it is, what may stand there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key} = {value} is not allowed: {allowed}")]
+pub struct Invalid {
+    /// The full key, such as `gateway.max_body_bytes`.
+    pub key: String,
+    /// The value as given; `***` for a secret.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl Invalid {
+    /// Names a key, its value and what is allowed.
+    pub fn new(key: impl Into<String>, value: impl fmt::Display, allowed: impl Into<String>) -> Self {
+        Self { key: key.into(), value: value.to_string(), allowed: allowed.into() }
+    }
+}
+
+/// Checks that `value` lies in `range`.
+///
+/// # Errors
+/// [`Invalid`], which names the key and the range.
+pub fn within<T: PartialOrd + fmt::Display>(
+    key: &str,
+    value: T,
+    range: std::ops::RangeInclusive<T>,
+) -> Result<(), Invalid> {
+    if range.contains(&value) {
+        Ok(())
+    } else {
+        Err(Invalid::new(key, value, format!("from {} to {}", range.start(), range.end())))
+    }
+}
+
+/// The process environment, or a map in tests.
+pub trait Environment {
+    /// All variables.
+    fn variables(&self) -> Vec<(String, String)>;
+}
+
+/// A string that is never printed.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+/// A folder that must be writable: made if missing, tried with a file.
+///
+/// # Errors
+/// [`Invalid`], which names the key, the folder and the system's reason.
+pub fn writable_folder(key: &str, folder: &std::path::Path) -> Result<(), Invalid> {
+    let refuse = |error: std::io::Error| {
+        Invalid::new(key, folder.display(), format!("a folder that this user can write to ({error})"))
+    };
+    std::fs::create_dir_all(folder).map_err(refuse)?;
+    let probe: PathBuf = folder.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"probe").map_err(refuse)?;
+    std::fs::remove_file(&probe).map_err(refuse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let secret = Secret::new("sk-123".into());
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+    }
+
+    #[test]
+    fn a_range_error_names_key_value_and_range() {
+        let error = within("knowledge.limit", 0, 1..=100).unwrap_err();
+        assert_eq!(error.to_string(), "knowledge.limit = 0 is not allowed: from 1 to 100");
+    }
+}

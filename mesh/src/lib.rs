@@ -1,0 +1,23 @@
+//! What every node shares and is no role's domain: one process to start and drain, one client and
+//! one server stack, one deadline, one way to make a status.
+//!
+//! A role's `start` takes a [`Context`] and returns a [`Mounted`]; [`bootstrap`] owns the rest. A
+//! handler begins with [`Call::of`], which tells for whom it works and until when, and makes every
+//! request to another role with [`Call::request`], so that time only shrinks on the way down.
+
+pub mod bootstrap;
+pub mod call;
+pub mod client;
+pub mod config;
+pub mod deadline;
+pub mod error;
+pub mod health;
+mod local;
+pub mod server;
+pub mod telemetry;
+pub mod testing;
+
+pub use bootstrap::{Context, Mounted, StartError};
+pub use call::{Call, Class, Tenant};
+pub use client::Channel;
+pub use deadline::Deadline;

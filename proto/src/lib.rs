@@ -1,0 +1,61 @@
+//! The contracts of the mesh: generated messages, clients and servers, and no logic.
+//!
+//! One module per role; `switchboard/<role>/v1/<role>.proto` holds the comments that matter. The
+//! whole descriptor set, comments included, is [`DESCRIPTORS`]; nodes serve it by reflection.
+
+/// The encoded `FileDescriptorSet` of every contract, imports and comments included.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// A turn from the customer's words to a checked reply.
+pub mod conversation {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.conversation.v1");
+    }
+}
+
+/// Texts to vectors.
+pub mod embeddings {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.embeddings.v1");
+    }
+}
+
+/// Choosing a model and writing the reply.
+pub mod generation {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.generation.v1");
+    }
+}
+
+/// What a model-server node can compute.
+pub mod inference {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.inference.v1");
+    }
+}
+
+/// What the company knows.
+pub mod knowledge {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.knowledge.v1");
+    }
+}
+
+/// What may be read, said and done.
+pub mod policy {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.policy.v1");
+    }
+}

@@ -1,0 +1,1 @@
+//! A turn from the customer's words to a checked reply.

@@ -1,0 +1,1 @@
+//! Chooses a model card and writes the reply.

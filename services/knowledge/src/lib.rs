@@ -1,0 +1,1 @@
+//! The company's documents: ingest, hybrid search, citations.
