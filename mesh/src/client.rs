@@ -137,3 +137,147 @@ impl Service<Request<Body>> for Channel {
         Box::pin(async move { Ok(channel.exchange(request).await) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use tokio_util::sync::CancellationToken;
+    use tonic::service::Routes;
+    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+    use super::*;
+    use crate::{Context as Mesh, Deadline, Mounted, Tenant, health::Health, server, testing};
+
+    /// Long enough that a first message gets through, short enough to wait for.
+    const SHORT: Duration = Duration::from_millis(150);
+
+    fn watch() -> HealthCheckRequest {
+        HealthCheckRequest { service: String::new() }
+    }
+
+    fn short_call() -> Call {
+        Call::new(Tenant::try_new("acme").unwrap(), Deadline::after(SHORT))
+    }
+
+    fn health() -> Mounted {
+        let routes = Routes::new(Health::default().service());
+        Mounted { role: "health", routes, services: vec![] }
+    }
+
+    /// Serves a role on a free port.
+    async fn listen(role: &Mounted) -> (Uri, tokio_util::sync::DropGuard) {
+        let listener = server::bind("test", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let stop = CancellationToken::new();
+        let stack = crate::server::Stack::new(role.routes.clone());
+        let limits = server::Limits::default();
+        tokio::spawn(server::serve(listener, stack, limits, stop.clone(), Duration::from_secs(1)));
+        (uri, stop.drop_guard())
+    }
+
+    async fn assert_stream_is_cut(mut client: HealthClient<Channel>) {
+        let mut states = client.watch(short_call().request(watch())).await.unwrap().into_inner();
+        let first = states.message().await.unwrap().unwrap();
+        assert_eq!(first.status(), ServingStatus::NotServing);
+        let began = std::time::Instant::now();
+        let status = states.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_stream_past_its_deadline_is_cut_in_process() {
+        assert_stream_is_cut(HealthClient::new(testing::serve(&health()))).await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_past_its_deadline_is_cut_over_tcp() {
+        let (uri, _guard) = listen(&health()).await;
+        assert_stream_is_cut(HealthClient::new(Channel::tcp("health", uri))).await;
+    }
+
+    #[tokio::test]
+    async fn the_server_cuts_a_stream_for_a_client_of_another_make() {
+        let (uri, _guard) = listen(&health()).await;
+        let channel = Endpoint::from(uri).connect().await.unwrap();
+        let mut request = tonic::Request::new(watch());
+        request.metadata_mut().insert(deadline::HEADER, "150m".parse().unwrap());
+        let mut states = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+        assert!(states.message().await.unwrap().is_some());
+        assert_eq!(states.message().await.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    /// A role whose one method hangs, and tells when it begins and when it is dropped.
+    fn hanging(began: Arc<tokio::sync::Notify>, dropped: Arc<AtomicBool>) -> Mounted {
+        struct Guard(Arc<AtomicBool>);
+        impl Drop for Guard {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let hang = move || {
+            let (began, guard) = (Arc::clone(&began), Guard(Arc::clone(&dropped)));
+            async move {
+                began.notify_one();
+                let _guard = guard;
+                std::future::pending::<()>().await;
+            }
+        };
+        let router = axum::Router::new().route("/switchboard.test.v1.Test/Hang", axum::routing::any(hang));
+        Mounted { role: "test", routes: router.into(), services: vec![] }
+    }
+
+    fn hang_request(call: &Call) -> Request<Body> {
+        let mut request = Request::post("http://mesh/switchboard.test.v1.Test/Hang").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(call.clone());
+        request
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_stops_the_work() {
+        let (began, dropped) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
+        let channel = testing::serve(&hanging(Arc::clone(&began), Arc::clone(&dropped)));
+        let call = tokio::spawn(channel.oneshot(hang_request(&testing::call("acme"))));
+        began.notified().await;
+        call.abort();
+        let _ = call.await;
+        assert!(dropped.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_hangs_is_dropped_at_the_deadline() {
+        let (began, dropped) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
+        let channel = testing::serve(&hanging(began, Arc::clone(&dropped)));
+        let response = channel.oneshot(hang_request(&short_call())).await.unwrap();
+        assert_eq!(telemetry::code_of(&response), Some(Code::DeadlineExceeded));
+        assert!(dropped.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test]
+    async fn an_expired_deadline_is_not_forwarded() {
+        let (began, dropped) = (Arc::new(tokio::sync::Notify::new()), Arc::new(AtomicBool::new(false)));
+        let channel = testing::serve(&hanging(began, Arc::clone(&dropped)));
+        let call = testing::call("acme").until(Deadline::after(Duration::ZERO));
+        let response = channel.oneshot(hang_request(&call)).await.unwrap();
+        assert_eq!(telemetry::code_of(&response), Some(Code::DeadlineExceeded));
+        assert!(!dropped.load(Ordering::SeqCst), "the handler must not have run");
+    }
+
+    #[tokio::test]
+    async fn a_role_that_is_not_there_is_unavailable() {
+        let mesh = Mesh::new(std::env::temp_dir(), std::collections::BTreeMap::new());
+        let status = HealthClient::new(mesh.channel("nobody"))
+            .check(testing::call("acme").request(watch()))
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        // Nobody listens on the discard port of loopback.
+        let channel = Channel::tcp("far", Uri::from_static("http://127.0.0.1:9"));
+        let status = HealthClient::new(channel).check(testing::call("acme").request(watch())).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+    }
+}

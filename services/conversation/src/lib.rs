@@ -1,1 +1,61 @@
-//! A turn from the customer's words to a checked reply.
+//! The conversation service: a turn from the customer's words to a checked reply.
+//!
+//! Serves `ConversationService`. Calls policy, embeddings, knowledge and generation. Owns the
+//! session context, redacted, behind [`store`].
+//!
+//! [`turn`] is the story of one turn, stage by stage; [`clock`] divides its budget and keeps its
+//! accounts.
+
+mod clock;
+mod config;
+mod error;
+mod metrics;
+mod phrases;
+mod request;
+mod service;
+mod store;
+mod turn;
+
+pub use config::Config;
+
+use std::sync::Arc;
+
+use switchboard_mesh as mesh;
+use switchboard_proto::{
+    conversation::v1::conversation_service_server::{ConversationServiceServer, SERVICE_NAME},
+    embeddings::v1::embeddings_service_client::EmbeddingsServiceClient,
+    generation::v1::generation_service_client::GenerationServiceClient,
+    knowledge::v1::knowledge_service_client::KnowledgeServiceClient,
+    policy::v1::policy_service_client::PolicyServiceClient,
+};
+
+/// The role's name.
+pub const ROLE: &str = "conversation";
+
+/// The services that a turn calls.
+#[derive(Clone)]
+pub(crate) struct Peers {
+    policy: PolicyServiceClient<mesh::Channel>,
+    embeddings: EmbeddingsServiceClient<mesh::Channel>,
+    knowledge: KnowledgeServiceClient<mesh::Channel>,
+    generation: GenerationServiceClient<mesh::Channel>,
+}
+
+/// Starts the role.
+///
+/// # Errors
+/// A config value that is not allowed.
+#[expect(clippy::unused_async, reason = "every role starts alike")]
+pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
+    config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let peers = Peers {
+        policy: PolicyServiceClient::new(ctx.channel("policy")),
+        embeddings: EmbeddingsServiceClient::new(ctx.channel("embeddings")),
+        knowledge: KnowledgeServiceClient::new(ctx.channel("knowledge")).max_decoding_message_size(16 << 20),
+        generation: GenerationServiceClient::new(ctx.channel("generation")).max_encoding_message_size(16 << 20),
+    };
+    let store: Arc<dyn store::Store> = Arc::new(store::Memory::new(&config));
+    let server = ConversationServiceServer::new(service::Conversations::new(config, peers, store))
+        .max_decoding_message_size(1 << 20);
+    Ok(mesh::Mounted { role: ROLE, routes: tonic::service::Routes::new(server), services: vec![SERVICE_NAME] })
+}

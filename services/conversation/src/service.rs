@@ -1,0 +1,160 @@
+//! `ConversationService`: decode, call the core, encode.
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use switchboard_mesh::{self as mesh, error};
+use switchboard_proto::{
+    conversation::v1::{
+        Conversation, ConverseRequest, ConverseResponse, Feedback, GetConversationRequest, GetConversationResponse,
+        ListConversationsRequest, ListConversationsResponse, Rating, SubmitFeedbackRequest, SubmitFeedbackResponse,
+        Turn as ProtoTurn, conversation_service_server::ConversationService,
+    },
+    policy::v1::RedactRequest,
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Config, Peers,
+    request::Input,
+    store::{self, Store},
+    turn::Turn,
+};
+
+const MAX_COMMENT_CHARACTERS: usize = 2_000;
+const MAX_PAGE: u32 = 1_000;
+const DEFAULT_PAGE: u32 = 100;
+
+pub(crate) struct Conversations {
+    config: Config,
+    peers: Peers,
+    store: Arc<dyn Store>,
+}
+
+impl Conversations {
+    pub(crate) fn new(config: Config, peers: Peers, store: Arc<dyn Store>) -> Self {
+        Self { config, peers, store }
+    }
+}
+
+#[tonic::async_trait]
+impl ConversationService for Conversations {
+    type ConverseStream = Pin<Box<dyn Stream<Item = Result<ConverseResponse, Status>> + Send>>;
+
+    async fn converse(&self, request: Request<ConverseRequest>) -> Result<Response<Self::ConverseStream>, Status> {
+        let arrived = Instant::now();
+        let call = mesh::Call::of(&request)?;
+        call.tenant()?;
+        let input = Input::try_from_request(request.into_inner(), &self.config).map_err(error::status)?;
+        let turn = Turn {
+            input,
+            call,
+            arrived,
+            passages: self.config.passages,
+            peers: self.peers.clone(),
+            store: Arc::clone(&self.store),
+        };
+        let (events, received) = mpsc::channel(16);
+        // The turn is polled by the response stream itself: when the caller goes, it stops.
+        let running = turn.run(events).into_stream().filter_map(|()| async { None });
+        Ok(Response::new(Box::pin(stream::select(ReceiverStream::new(received), running))))
+    }
+
+    async fn get_conversation(
+        &self,
+        request: Request<GetConversationRequest>,
+    ) -> Result<Response<GetConversationResponse>, Status> {
+        let call = mesh::Call::of(&request)?;
+        let id = request.into_inner().conversation_id;
+        let conversation = self.store.get(call.tenant()?, &id).await.map_err(error::status)?;
+        Ok(Response::new(GetConversationResponse { conversation: Some(encode(conversation, true)) }))
+    }
+
+    async fn list_conversations(
+        &self,
+        request: Request<ListConversationsRequest>,
+    ) -> Result<Response<ListConversationsResponse>, Status> {
+        let call = mesh::Call::of(&request)?;
+        let request = request.into_inner();
+        let size = match request.page_size {
+            0 => DEFAULT_PAGE,
+            size if size <= MAX_PAGE => size,
+            _ => return Err(error::invalid("page_size", "0 (takes 100) to 1,000")),
+        } as usize;
+        let all = self.store.list(call.tenant()?).await;
+        // The token is the id of the last conversation of the page before.
+        let begin = match request.page_token.as_str() {
+            "" => 0,
+            token => all
+                .iter()
+                .position(|conversation| conversation.id == token)
+                .map(|position| position + 1)
+                .ok_or_else(|| error::invalid("page_token", "the token of an earlier page, or empty"))?,
+        };
+        let page = &all[begin..all.len().min(begin + size)];
+        let more = begin + page.len() < all.len();
+        let next_page_token = if more { page.last().map(|c| c.id.clone()).unwrap_or_default() } else { String::new() };
+        let conversations = page.iter().cloned().map(|conversation| encode(conversation, false)).collect();
+        Ok(Response::new(ListConversationsResponse { conversations, next_page_token }))
+    }
+
+    async fn submit_feedback(
+        &self,
+        request: Request<SubmitFeedbackRequest>,
+    ) -> Result<Response<SubmitFeedbackResponse>, Status> {
+        let call = mesh::Call::of(&request)?;
+        let request = request.into_inner();
+        let feedback = request.feedback.unwrap_or_default();
+        if feedback.rating() == Rating::Unspecified {
+            return Err(error::invalid("feedback.rating", "helpful or unhelpful"));
+        }
+        if feedback.comment.chars().count() > MAX_COMMENT_CHARACTERS {
+            return Err(error::invalid("feedback.comment", "at most 2,000 characters"));
+        }
+        let rating = feedback.rating();
+        let comment = self.redacted(&call, feedback.comment, &request.conversation_id).await?;
+        let stored = self.store.feedback(call.tenant()?, &request.conversation_id, request.turn, (rating, comment));
+        stored.await.map_err(error::status)?;
+        Ok(Response::new(SubmitFeedbackResponse {}))
+    }
+}
+
+impl Conversations {
+    /// A comment as it may be stored. Without policy nothing is.
+    async fn redacted(&self, call: &mesh::Call, text: String, conversation_id: &str) -> Result<String, Status> {
+        if text.is_empty() {
+            return Ok(text);
+        }
+        let request = RedactRequest { text, conversation_id: conversation_id.to_owned() };
+        Ok(self.peers.policy.clone().redact(call.request(request)).await?.into_inner().text)
+    }
+}
+
+fn timestamp(time: SystemTime) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp::from(time))
+}
+
+fn encode(conversation: store::Conversation, with_turns: bool) -> Conversation {
+    let turns = if with_turns { conversation.turns.into_iter().map(encode_turn).collect() } else { Vec::new() };
+    Conversation {
+        conversation_id: conversation.id,
+        started_at: timestamp(conversation.started_at),
+        updated_at: timestamp(conversation.updated_at),
+        turn_count: conversation.turn_count,
+        turns,
+    }
+}
+
+fn encode_turn(turn: store::Turn) -> ProtoTurn {
+    ProtoTurn {
+        turn: turn.number,
+        text: turn.text,
+        reply: turn.reply,
+        outcome: turn.outcome.into(),
+        channel: turn.channel.into(),
+        feedback: turn.feedback.map(|(rating, comment)| Feedback { rating: rating.into(), comment }),
+    }
+}
+

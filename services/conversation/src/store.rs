@@ -1,0 +1,215 @@
+//! What is remembered of conversations: one small trait, and its in-memory version.
+//!
+//! Only redacted text comes here. Everything is bounded: conversations by number and age, turns by
+//! number.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use lru::LruCache;
+use switchboard_mesh::Tenant;
+use switchboard_proto::conversation::v1::{Channel, Outcome, Rating};
+use tonic::async_trait;
+
+use crate::{Config, error::Error};
+
+/// A conversation as it is remembered.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    pub(crate) id: String,
+    pub(crate) started_at: SystemTime,
+    pub(crate) updated_at: SystemTime,
+    /// Turns begun, forgotten ones included.
+    pub(crate) turn_count: u32,
+    /// The remembered ones that have ended, oldest first.
+    pub(crate) turns: Vec<Turn>,
+}
+
+/// A turn that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    pub(crate) number: u32,
+    pub(crate) text: String,
+    pub(crate) reply: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) channel: Channel,
+    pub(crate) feedback: Option<(Rating, String)>,
+}
+
+/// Where conversations are kept.
+#[async_trait]
+pub(crate) trait Store: Send + Sync {
+    /// Starts a conversation with its first turn.
+    async fn start(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
+    /// Opens a conversation for its next turn, whose number is its `turn_count` afterwards.
+    async fn next(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
+    /// Adds a turn that has ended. A conversation that is gone by now is let go.
+    async fn append(&self, tenant: &Tenant, id: &str, turn: Turn);
+    /// A conversation.
+    async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
+    /// All of a tenant's conversations, latest first.
+    async fn list(&self, tenant: &Tenant) -> Vec<Conversation>;
+    /// Sets the feedback of a turn.
+    async fn feedback(&self, tenant: &Tenant, id: &str, turn: u32, feedback: (Rating, String)) -> Result<(), Error>;
+}
+
+/// Conversations in this process's memory.
+pub(crate) struct Memory {
+    conversations: Mutex<LruCache<(Tenant, String), (Instant, Conversation)>>,
+    max_turns: usize,
+    forget_after: Duration,
+}
+
+impl Memory {
+    pub(crate) fn new(config: &Config) -> Self {
+        let capacity = NonZeroUsize::new(config.max_conversations).unwrap_or(NonZeroUsize::MIN);
+        Self {
+            conversations: Mutex::new(LruCache::new(capacity)),
+            max_turns: config.max_turns,
+            forget_after: config.forget_after,
+        }
+    }
+
+    /// Runs `change` on a conversation that is there and not too old.
+    fn with<T>(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        change: impl FnOnce(&mut Conversation) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.clone(), id.to_owned());
+        if all.peek(&key).is_some_and(|(used, _)| used.elapsed() > self.forget_after) {
+            all.pop(&key);
+        }
+        let (_, conversation) = all.get_mut(&key).ok_or(Error::NoConversation)?;
+        change(conversation)
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn start(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
+        let now = SystemTime::now();
+        let conversation =
+            Conversation { id: id.to_owned(), started_at: now, updated_at: now, turn_count: 1, turns: Vec::new() };
+        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
+        all.put((tenant.clone(), id.to_owned()), (Instant::now(), conversation.clone()));
+        Ok(conversation)
+    }
+
+    async fn next(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
+        self.with(tenant, id, |conversation| {
+            conversation.turn_count += 1;
+            Ok(conversation.clone())
+        })
+    }
+
+    async fn append(&self, tenant: &Tenant, id: &str, turn: Turn) {
+        let max_turns = self.max_turns;
+        let _ = self.with(tenant, id, |conversation| {
+            conversation.updated_at = SystemTime::now();
+            // Turns may end in another order than they began in.
+            let place = conversation.turns.partition_point(|other| other.number < turn.number);
+            conversation.turns.insert(place, turn);
+            let surplus = conversation.turns.len().saturating_sub(max_turns);
+            conversation.turns.drain(..surplus);
+            Ok(())
+        });
+        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((used, _)) = all.get_mut(&(tenant.clone(), id.to_owned())) {
+            *used = Instant::now();
+        }
+    }
+
+    async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
+        self.with(tenant, id, |conversation| Ok(conversation.clone()))
+    }
+
+    async fn list(&self, tenant: &Tenant) -> Vec<Conversation> {
+        let all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut own: Vec<Conversation> = all
+            .iter()
+            .filter(|((owner, _), (used, _))| owner == tenant && used.elapsed() <= self.forget_after)
+            .map(|(_, (_, conversation))| conversation.clone())
+            .collect();
+        own.sort_by(|a, b| (b.updated_at, &b.id).cmp(&(a.updated_at, &a.id)));
+        own
+    }
+
+    async fn feedback(&self, tenant: &Tenant, id: &str, turn: u32, feedback: (Rating, String)) -> Result<(), Error> {
+        self.with(tenant, id, |conversation| {
+            let turn = conversation.turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
+            turn.feedback = Some(feedback);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(max_conversations: usize, max_turns: usize) -> Memory {
+        Memory::new(&Config { max_conversations, max_turns, ..Config::default() })
+    }
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::try_new(name).unwrap()
+    }
+
+    fn turn(number: u32) -> Turn {
+        Turn {
+            number,
+            text: format!("question {number}"),
+            reply: String::new(),
+            outcome: Outcome::Answered,
+            channel: Channel::Chat,
+            feedback: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn tenants_never_see_each_others_conversations() {
+        let store = store(10, 10);
+        let own = store.start(&tenant("a"), "1").await.unwrap();
+        assert!(matches!(store.get(&tenant("b"), &own.id).await, Err(Error::NoConversation)));
+        assert!(matches!(store.next(&tenant("b"), &own.id).await, Err(Error::NoConversation)));
+        assert!(store.list(&tenant("b")).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_turns_are_forgotten_and_still_counted() {
+        let (store, owner) = (store(10, 2), tenant("a"));
+        let id = store.start(&owner, "1").await.unwrap().id;
+        for number in 1..=3 {
+            store.append(&owner, &id, turn(number)).await;
+            store.next(&owner, &id).await.unwrap();
+        }
+        let conversation = store.get(&owner, &id).await.unwrap();
+        assert_eq!(conversation.turns.iter().map(|t| t.number).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(conversation.turn_count, 4);
+    }
+
+    #[tokio::test]
+    async fn concurrent_turns_of_one_conversation_get_their_own_numbers() {
+        let (store, owner) = (store(10, 10), tenant("a"));
+        let id = store.start(&owner, "1").await.unwrap().id;
+        let (second, third) = tokio::join!(store.next(&owner, &id), store.next(&owner, &id));
+        assert_ne!(second.unwrap().turn_count, third.unwrap().turn_count);
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_conversation_makes_room() {
+        let (store, owner) = (store(2, 2), tenant("a"));
+        let first = store.start(&owner, "first").await.unwrap().id;
+        let second = store.start(&owner, "second").await.unwrap().id;
+        store.get(&owner, &first).await.unwrap();
+        store.start(&owner, "third").await.unwrap();
+        assert!(store.get(&owner, &first).await.is_ok());
+        assert!(store.get(&owner, &second).await.is_err());
+    }
+}

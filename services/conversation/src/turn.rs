@@ -1,0 +1,489 @@
+//! One turn, from the customer's words to the report.
+//!
+//! ```text
+//! inspect_input ─┐
+//! load_context ──┴─ embed_query ─ retrieve ─ generate ═ inspect_output (sentence by sentence) ─ report
+//! ```
+//!
+//! No customer text leaves [`Turn::run`] unredacted: what follows `inspect_input` sees only what
+//! policy returned. Every failure ends in an answer, a question, or a plain word that there is
+//! none; only a bad request or an unknown conversation is an error.
+
+use std::{sync::Arc, time::Duration};
+
+use switchboard_mesh::{Call, error};
+use switchboard_proto::{
+    conversation::v1::{
+        Budget, ConverseResponse, NumberedCitation, Outcome, StageStatus, TurnReport, TurnSentence, TurnStarted,
+        converse_response::Event,
+    },
+    embeddings::v1::EmbedRequest,
+    generation::v1::{
+        Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ReplySentence, RouteResponse,
+        generate_response,
+    },
+    knowledge::v1::{Filter, QueryForm, SearchRequest, SearchResponse},
+    policy::v1::{Direction, InspectRequest, InspectResponse, Verdict},
+};
+use switchboard_text::{context, redaction};
+use tokio::{sync::mpsc::Sender, time::Instant};
+use tonic::{Status, Streaming};
+
+use crate::{
+    Peers,
+    clock::{Clock, Lost, proto_duration},
+    metrics,
+    phrases::Phrase,
+    request::Input,
+    store::{self, Conversation, Store},
+};
+
+/// Where a turn's events go; closed when the caller has left.
+pub(crate) type Events = Sender<Result<ConverseResponse, Status>>;
+
+/// A turn that is about to run.
+pub(crate) struct Turn {
+    pub(crate) input: Input,
+    pub(crate) call: Call,
+    pub(crate) arrived: Instant,
+    pub(crate) passages: u32,
+    pub(crate) peers: Peers,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+/// How a turn ended, and why.
+struct End {
+    outcome: Outcome,
+    reason: &'static str,
+    /// What Switchboard itself has to say, if anything.
+    phrase: Option<String>,
+}
+
+/// What a turn has gathered for its report.
+#[derive(Default)]
+struct Notes {
+    reply: String,
+    citations: Vec<NumberedCitation>,
+    route: Option<RouteResponse>,
+    cost_micros: u64,
+    degraded: Vec<String>,
+    redacted_kinds: Vec<String>,
+    question: String,
+    understood: String,
+    first_sentence: Option<Duration>,
+}
+
+impl Turn {
+    /// Runs the turn and sends its events. Dropping the future stops all of its work.
+    pub(crate) async fn run(self, events: Events) {
+        let target = self.input.target;
+        let mut clock = Clock::start(self.arrived, target.first_sentence, target.whole);
+        // Every hop works to the earlier of the caller's deadline and the budget.
+        let call = self.call.until(clock.end()).with_class(self.input.class());
+        let mut notes = Notes::default();
+        let (id, new) = match self.input.conversation_id.as_str() {
+            // Version 7 ids sort by time, which is the order that lists want.
+            "" => (uuid::Uuid::now_v7().to_string(), true),
+            id => (id.to_owned(), false),
+        };
+        let (inspected, loaded) = self.begin(&mut clock, &call, &id, new).await;
+        let conversation = match loaded {
+            Ok(conversation) => conversation,
+            Err(status) => return drop(events.send(Err(status)).await),
+        };
+        let number = conversation.turn_count;
+        let started = TurnStarted { conversation_id: id.clone(), turn: number };
+        if send(&events, Event::Started(started)).await.is_err() {
+            return;
+        }
+        let end = match inspected {
+            Ok(inspected) => self.answer(&mut clock, &call, inspected, &conversation, &mut notes, &events).await,
+            Err(lost) => {
+                notes.degraded.push(format!("inspect_input: {}", lost.word()));
+                Some(self.lost(&lost, "the question could not be checked"))
+            }
+        };
+        // `None`: the caller has left.
+        let Some(end) = end else { return };
+        self.finish(clock, end, notes, &id, number, &events).await;
+    }
+
+    /// Policy's view of the question, beside the conversation so far.
+    async fn begin(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        id: &str,
+        new: bool,
+    ) -> (Result<InspectResponse, Lost>, Result<Conversation, Status>) {
+        let (inspecting, loading) = (clock.begin("inspect_input"), clock.begin("load_context"));
+        let mut policy = self.peers.policy.clone();
+        let inspect = inspecting.limit(call, async |call: Call| {
+            let request = InspectRequest {
+                text: self.input.text.clone(),
+                direction: Direction::Input.into(),
+                conversation_id: id.to_owned(),
+                locale: self.input.locale.clone(),
+            };
+            Ok(policy.inspect(call.request(request)).await?.into_inner())
+        });
+        let load = async {
+            let tenant = call.tenant()?;
+            let conversation =
+                if new { self.store.start(tenant, id).await } else { self.store.next(tenant, id).await };
+            conversation.map_err(error::status)
+        };
+        let (inspected, loaded) = tokio::join!(inspect, load);
+        clock.close(inspecting, &inspected, |found| match found.findings.len() {
+            0 => String::new(),
+            redacted => format!("{redacted} redacted"),
+        });
+        let accounted = loaded.as_ref().map(|found| found.turns.len()).map_err(|status| Lost::Failed(status.code()));
+        clock.close(loading, &accounted, |turns| format!("{turns} earlier turns"));
+        (inspected, loaded)
+    }
+
+    /// Everything between the checked question and the end of the reply.
+    async fn answer(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        inspected: InspectResponse,
+        conversation: &Conversation,
+        notes: &mut Notes,
+        events: &Events,
+    ) -> Option<End> {
+        notes.redacted_kinds = inspected.findings.iter().map(|finding| finding.kind.clone()).collect();
+        notes.redacted_kinds.sort();
+        notes.redacted_kinds.dedup();
+        match inspected.verdict() {
+            Verdict::Refuse => return Some(End::of(Outcome::Refused, "policy refused the question", None)),
+            Verdict::HandOff => {
+                return Some(self.phrase(Outcome::Unanswered, "policy asks for a person", Phrase::NotNow));
+            }
+            _ => {}
+        }
+        notes.question = inspected.text;
+        // What is searched for is the kind of a redacted value, not its placeholder.
+        let question = redaction::without_placeholders(&notes.question);
+        let history: Vec<context::Turn> = conversation.turns.iter().flat_map(context_turns).collect();
+        notes.understood = context::resolve(&question, &history);
+        let forms = self.embed(clock, call, &question, &history, notes).await;
+        let found = match self.retrieve(clock, call, forms).await {
+            Ok(found) => found,
+            Err(lost) => {
+                notes.degraded.push(format!("retrieve: {}", lost.word()));
+                return Some(self.lost(&lost, "the documents could not be searched"));
+            }
+        };
+        notes.degraded.extend(found.degraded.iter().map(|list| format!("retrieve: without {list}")));
+        if found.hits.is_empty() {
+            clock.skip("generate", "no passage was found");
+            return Some(self.phrase(Outcome::Unanswered, "no passage was found", Phrase::NoAnswer));
+        }
+        self.generate(clock, call, question, found, notes, events).await
+    }
+
+    async fn embed(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        question: &str,
+        history: &[context::Turn],
+        notes: &mut Notes,
+    ) -> Vec<QueryForm> {
+        let mut forms: Vec<QueryForm> = context::forms(question, history)
+            .into_iter()
+            .map(|form| QueryForm { text: form.text, vector: Vec::new(), weight: form.weight })
+            .collect();
+        let texts: Vec<String> = forms.iter().map(|form| form.text.clone()).collect();
+        let mut embeddings = self.peers.embeddings.clone();
+        let embedded = clock
+            .run(
+                "embed_query",
+                call,
+                async |call: Call| {
+                    let request = EmbedRequest { texts, model: String::new() };
+                    Ok(embeddings.embed(call.request(request)).await?.into_inner())
+                },
+                |found| format!("{} wordings", found.embeddings.len()),
+            )
+            .await;
+        match embedded {
+            Ok(found) => {
+                for (form, embedding) in forms.iter_mut().zip(found.embeddings) {
+                    form.vector = embedding.values;
+                }
+            }
+            Err(lost) => notes.degraded.push(format!("embed_query: {}", lost.word())),
+        }
+        forms
+    }
+
+    async fn retrieve(&self, clock: &mut Clock, call: &Call, forms: Vec<QueryForm>) -> Result<SearchResponse, Lost> {
+        let request = SearchRequest {
+            forms,
+            limit: self.passages,
+            filter: Some(Filter {
+                locale: self.input.locale.clone(),
+                audiences: self.input.audiences.clone(),
+                all_audiences: false,
+            }),
+            mode: 0,
+        };
+        let mut knowledge = self.peers.knowledge.clone();
+        clock
+            .run(
+                "retrieve",
+                call,
+                async |call: Call| Ok(knowledge.search(call.request(request)).await?.into_inner()),
+                |found| format!("{} passages", found.hits.len()),
+            )
+            .await
+    }
+
+    /// Streams the reply, each sentence checked before it is sent.
+    async fn generate(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        question: String,
+        found: SearchResponse,
+        notes: &mut Notes,
+        events: &Events,
+    ) -> Option<End> {
+        let request = GenerateRequest {
+            resolved_question: if notes.understood == question { String::new() } else { notes.understood.clone() },
+            question,
+            evidence: found.hits,
+            model: String::new(),
+            locale: self.input.locale.clone(),
+            max_sentences: self.input.target.sentences,
+            unknown_terms: found.unknown_terms,
+        };
+        let timing = clock.begin("generate");
+        let inspecting = clock.begin("inspect_output");
+        let mut generation = self.peers.generation.clone();
+        let opened = timing
+            .limit(call, async |call: Call| Ok(generation.generate(call.request(request)).await?.into_inner()))
+            .await;
+        let mut stream = match opened {
+            Ok(stream) => stream,
+            Err(lost) => {
+                clock.close(timing, &Err::<(), _>(lost.clone()), |()| String::new());
+                notes.degraded.push(format!("generate: {}", lost.word()));
+                return Some(self.lost(&lost, "no reply could be made"));
+            }
+        };
+        let mut checking = Duration::ZERO;
+        let read = self.relay(call, &mut stream, notes, events, &mut checking).await;
+        let spent = timing.began.elapsed().saturating_sub(checking);
+        let detail = notes.route.as_ref().map(|route| route.model.clone()).unwrap_or_default();
+        let status = if read.is_cut() { StageStatus::TimedOut } else { StageStatus::Ok };
+        clock.enter(&timing, status, spent, detail);
+        if checking.is_zero() {
+            clock.skip("inspect_output", "there was nothing to check");
+        } else {
+            clock.enter(&inspecting, StageStatus::Ok, checking, String::new());
+        }
+        match read {
+            Read::Gone => None,
+            Read::Done(finish) => Some(self.end_of(&finish, notes)),
+            Read::Cut if notes.reply.is_empty() => {
+                notes.degraded.push("generate: timed out".into());
+                Some(self.phrase(Outcome::Unanswered, "the budget ran out before the reply", Phrase::NoTime))
+            }
+            Read::Cut => {
+                notes.degraded.push("generate: cut at a sentence".into());
+                Some(End::of(Outcome::Answered, "the budget ran out; what was ready was sent", None))
+            }
+            Read::Blocked => {
+                notes.degraded.push("inspect_output: unavailable".into());
+                Some(self.phrase(Outcome::Unanswered, "the reply could not be checked", Phrase::NotNow))
+            }
+        }
+    }
+
+    async fn relay(
+        &self,
+        call: &Call,
+        stream: &mut Streaming<GenerateResponse>,
+        notes: &mut Notes,
+        events: &Events,
+        checking: &mut Duration,
+    ) -> Read {
+        loop {
+            let event = match call.deadline.limit(stream.message()).await {
+                Some(Ok(Some(GenerateResponse { event: Some(event) }))) => event,
+                Some(Ok(Some(_))) => continue,
+                // A stream that ends without its finish was cut as well.
+                Some(Ok(None) | Err(_)) | None => return Read::Cut,
+            };
+            match event {
+                generate_response::Event::Route(route) => notes.route = Some(route),
+                generate_response::Event::Finish(finish) => return Read::Done(finish),
+                generate_response::Event::Sentence(sentence) => {
+                    let began = Instant::now();
+                    let checked = self.inspect_output(call, sentence.text.clone()).await;
+                    *checking += began.elapsed().max(Duration::from_nanos(1));
+                    let Ok(text) = checked else { return Read::Blocked };
+                    let sentence = number(ReplySentence { text, ..sentence }, &mut notes.citations);
+                    if self.say(sentence, notes, events).await.is_err() {
+                        return Read::Gone;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn inspect_output(&self, call: &Call, text: String) -> Result<String, Status> {
+        let request = InspectRequest {
+            text,
+            direction: Direction::Output.into(),
+            conversation_id: String::new(),
+            locale: self.input.locale.clone(),
+        };
+        let inspected = self.peers.policy.clone().inspect(call.request(request)).await?.into_inner();
+        match inspected.verdict() {
+            Verdict::Refuse | Verdict::HandOff => {
+                Err(error::of_kind(error::Kind::Denied, "policy does not let this sentence out"))
+            }
+            _ => Ok(inspected.text),
+        }
+    }
+
+    async fn say(&self, sentence: TurnSentence, notes: &mut Notes, events: &Events) -> Result<(), CallerLeft> {
+        if !notes.reply.is_empty() {
+            notes.reply.push(' ');
+        }
+        notes.reply.push_str(&sentence.text);
+        notes.first_sentence.get_or_insert_with(|| self.arrived.elapsed());
+        send(events, Event::Sentence(sentence)).await
+    }
+
+    fn end_of(&self, finish: &Finish, notes: &mut Notes) -> End {
+        notes.cost_micros = finish.cost_micros;
+        match finish.reason() {
+            FinishReason::NeedsClarification => {
+                End::of(Outcome::Asked, "the question can mean several things", Some(finish.clarification.clone()))
+            }
+            _ if notes.reply.is_empty() => {
+                self.phrase(Outcome::Unanswered, "the documents do not answer the question", Phrase::NoAnswer)
+            }
+            FinishReason::Cut => End::of(Outcome::Answered, "the budget ran out; what was ready was sent", None),
+            _ => End::of(Outcome::Answered, "the documents answer the question", None),
+        }
+    }
+
+    fn phrase(&self, outcome: Outcome, reason: &'static str, phrase: Phrase) -> End {
+        End::of(outcome, reason, Some(phrase.text(&self.input.locale).to_owned()))
+    }
+
+    fn lost(&self, lost: &Lost, reason: &'static str) -> End {
+        let phrase = if *lost == Lost::TimedOut { Phrase::NoTime } else { Phrase::NotNow };
+        self.phrase(Outcome::Unanswered, reason, phrase)
+    }
+
+    /// Says what is left to say, remembers the turn, and reports.
+    async fn finish(self, clock: Clock, end: End, mut notes: Notes, id: &str, number: u32, events: &Events) {
+        if let Some(text) = end.phrase {
+            let sentence = TurnSentence { text, ..TurnSentence::default() };
+            if self.say(sentence, &mut notes, events).await.is_err() {
+                return;
+            }
+        }
+        let channel = self.input.channel;
+        if let Ok(tenant) = self.call.tenant() {
+            let turn = store::Turn {
+                number,
+                text: notes.question,
+                reply: notes.reply,
+                outcome: end.outcome,
+                channel,
+                feedback: None,
+            };
+            self.store.append(tenant, id, turn).await;
+        }
+        let target = self.input.target;
+        if clock.over() {
+            notes.degraded.push("the budget ran out".into());
+        }
+        let spent = clock.spent();
+        metrics::turn(channel, end.outcome, spent, notes.first_sentence, target.whole);
+        let report = TurnReport {
+            conversation_id: id.to_owned(),
+            turn: number,
+            outcome: end.outcome.into(),
+            reason: end.reason.into(),
+            stages: clock.into_stages(),
+            route: notes.route,
+            citations: notes.citations,
+            cost_micros: notes.cost_micros,
+            degraded: notes.degraded,
+            budget: Some(Budget {
+                first_sentence: proto_duration(target.first_sentence),
+                whole: proto_duration(target.whole),
+            }),
+            first_sentence_after: notes.first_sentence.and_then(proto_duration),
+            spent: proto_duration(spent),
+            understood_question: notes.understood,
+            redacted_kinds: notes.redacted_kinds,
+        };
+        let _ = send(events, Event::Report(report)).await;
+    }
+}
+
+impl End {
+    fn of(outcome: Outcome, reason: &'static str, phrase: Option<String>) -> Self {
+        Self { outcome, reason, phrase }
+    }
+}
+
+/// How reading the reply came to its end.
+enum Read {
+    Done(Finish),
+    Cut,
+    Blocked,
+    Gone,
+}
+
+impl Read {
+    fn is_cut(&self) -> bool {
+        matches!(self, Self::Cut)
+    }
+}
+
+/// The caller no longer listens.
+struct CallerLeft;
+
+async fn send(events: &Events, event: Event) -> Result<(), CallerLeft> {
+    events.send(Ok(ConverseResponse { event: Some(event) })).await.map_err(|_| CallerLeft)
+}
+
+fn context_turns(turn: &store::Turn) -> [context::Turn; 2] {
+    [
+        context::Turn { speaker: context::Speaker::Customer, text: redaction::without_placeholders(&turn.text) },
+        context::Turn { speaker: context::Speaker::Company, text: turn.reply.clone() },
+    ]
+}
+
+/// Gives the citations of a sentence their numbers in the reply: one for each span.
+fn number(sentence: ReplySentence, known: &mut Vec<NumberedCitation>) -> TurnSentence {
+    let mut numbered = TurnSentence { text: sentence.text, ..TurnSentence::default() };
+    for citation in sentence.citations {
+        let span = |c: &Citation| (c.document_id.clone(), c.version.clone(), c.start, c.end);
+        let place = known.iter().find(|k| k.citation.as_ref().is_some_and(|c| span(c) == span(&citation)));
+        let source = match place {
+            Some(place) => place.number,
+            None => {
+                let number = known.len() as u32 + 1;
+                let new = NumberedCitation { number, citation: Some(citation) };
+                known.push(new.clone());
+                numbered.new_citations.push(new);
+                number
+            }
+        };
+        numbered.sources.push(source);
+    }
+    numbered
+}

@@ -1,0 +1,185 @@
+//! `GenerationService`: decode, route, run the card, encode.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, stream};
+use switchboard_mesh::{self as mesh, error};
+use switchboard_proto::{
+    generation::v1::{
+        Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ListModelsRequest, ListModelsResponse,
+        ReplySentence, RouteRequest, RouteResponse, generate_response::Event,
+        generation_service_server::GenerationService,
+    },
+    knowledge::v1::Hit,
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    Config, catalogue,
+    error::Error,
+    extractive::{self, Reply, Task},
+    metrics,
+};
+
+const MAX_QUESTION_CHARACTERS: usize = 8_000;
+const MAX_EVIDENCE: usize = 100;
+const MAX_SENTENCES: u32 = 50;
+const DEFAULT_SENTENCES: u32 = 5;
+
+pub(crate) struct Generation {
+    config: Config,
+}
+
+impl Generation {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config }
+    }
+}
+
+#[tonic::async_trait]
+impl GenerationService for Generation {
+    type GenerateStream = Pin<Box<dyn Stream<Item = Result<GenerateResponse, Status>> + Send>>;
+
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Self::GenerateStream>, Status> {
+        mesh::Call::of(&request)?.tenant()?;
+        let request = request.into_inner();
+        check(&request).map_err(error::status)?;
+        let route = catalogue::route(&request.model).map_err(error::status)?;
+        // Picking sentences out of a hundred passages takes well under a millisecond.
+        let events = extract(&request, route, self.config.min_answerability);
+        Ok(Response::new(Box::pin(stream::iter(
+            events.into_iter().map(|event| Ok(GenerateResponse { event: Some(event) })),
+        ))))
+    }
+
+    async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
+        let call = mesh::Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        question(&request.question).map_err(error::status)?;
+        if let Some(left) = request.time_left
+            && Duration::try_from(left).is_err()
+        {
+            return Err(error::invalid("time_left", "a duration of zero or more"));
+        }
+        catalogue::route(&request.model).map(Response::new).map_err(error::status)
+    }
+
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        Ok(Response::new(ListModelsResponse { models: catalogue::cards() }))
+    }
+}
+
+fn question(text: &str) -> Result<(), Error> {
+    if text.trim().is_empty() || text.chars().count() > MAX_QUESTION_CHARACTERS {
+        return Err(Error::Invalid { field: "question", allowed: "1 to 8,000 characters, not all of them blank" });
+    }
+    Ok(())
+}
+
+fn check(request: &GenerateRequest) -> Result<(), Error> {
+    question(&request.question)?;
+    if request.resolved_question.chars().count() > 2 * MAX_QUESTION_CHARACTERS {
+        return Err(Error::Invalid { field: "resolved_question", allowed: "at most 16,000 characters" });
+    }
+    if request.evidence.len() > MAX_EVIDENCE {
+        return Err(Error::Invalid { field: "evidence", allowed: "at most 100 passages" });
+    }
+    if request.max_sentences > MAX_SENTENCES {
+        return Err(Error::Invalid { field: "max_sentences", allowed: "0 (takes 5) to 50" });
+    }
+    Ok(())
+}
+
+fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f32) -> Vec<Event> {
+    let wanted = if request.max_sentences == 0 { DEFAULT_SENTENCES } else { request.max_sentences };
+    let verdict = extractive::answer(Task {
+        question: if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question },
+        evidence: &request.evidence,
+        follows_up: !request.resolved_question.is_empty(),
+        unknown_terms: &request.unknown_terms,
+        max_sentences: wanted as usize,
+        min_answerability,
+    });
+    let mut finish = Finish { answerability: verdict.answerability, ..Finish::default() };
+    let mut events = vec![Event::Route(route)];
+    let (reason, label) = match verdict.reply {
+        Reply::Answer(positions) => {
+            let sentences = positions.into_iter().filter_map(|(hit, sentence)| cite(&request.evidence[hit], sentence));
+            events.extend(sentences.map(Event::Sentence));
+            (FinishReason::Complete, "complete")
+        }
+        Reply::Unanswerable => (FinishReason::InsufficientEvidence, "insufficient_evidence"),
+        Reply::Clarify(topics) => {
+            finish.clarification = clarification(&topics, &request.locale);
+            (FinishReason::NeedsClarification, "needs_clarification")
+        }
+    };
+    metrics::reply(catalogue::EXTRACTIVE, label);
+    finish.reason = reason.into();
+    events.push(Event::Finish(finish));
+    events
+}
+
+fn cite(hit: &Hit, sentence: usize) -> Option<ReplySentence> {
+    let passage = hit.passage.as_ref()?;
+    let sentence = hit.sentences.get(sentence)?;
+    let citation = Citation {
+        passage_id: passage.passage_id.clone(),
+        document_id: passage.document_id.clone(),
+        title: passage.title.clone(),
+        heading_path: passage.heading_path.clone(),
+        version: passage.version.clone(),
+        start: sentence.start,
+        end: sentence.end,
+        quote: sentence.text.clone(),
+        uri: passage.uri.clone(),
+        support: 1.0,
+    };
+    let text = sentence.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(ReplySentence { text, citations: vec![citation] })
+}
+
+fn clarification(topics: &[String], locale: &str) -> String {
+    let (last, first) = topics.split_last().map_or(("", &[][..]), |(last, first)| (last.as_str(), first));
+    let list = first.join(", ");
+    if locale.starts_with("de") {
+        format!("Worum geht es Ihnen: {list} oder {last}?")
+    } else {
+        format!("Which of these do you mean: {list} or {last}?")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_mesh::testing;
+    use switchboard_proto::generation::v1::generation_service_client::GenerationServiceClient;
+
+    use super::*;
+
+    async fn client() -> GenerationServiceClient<mesh::Channel> {
+        let folder = std::env::temp_dir();
+        let mounted = crate::start(Config::default(), &testing::context(&folder)).await.unwrap();
+        GenerationServiceClient::new(testing::serve(&mounted))
+    }
+
+    #[tokio::test]
+    async fn a_reply_begins_with_its_route_and_ends_with_its_finish() {
+        let request = GenerateRequest { question: "When do you open?".into(), ..GenerateRequest::default() };
+        let mut events =
+            client().await.generate(testing::call("acme").request(request)).await.unwrap().into_inner();
+        let first = events.message().await.unwrap().unwrap().event.unwrap();
+        assert!(matches!(first, Event::Route(route) if route.model == catalogue::EXTRACTIVE));
+        let last = events.message().await.unwrap().unwrap().event.unwrap();
+        assert!(matches!(last, Event::Finish(f) if f.reason() == FinishReason::InsufficientEvidence));
+        assert!(events.message().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_blank_question_names_its_field() {
+        let request = GenerateRequest { question: "  ".into(), ..GenerateRequest::default() };
+        let status = client().await.generate(testing::call("acme").request(request)).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        assert!(status.message().contains("8,000"));
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line: one file per command.
+
+mod ask;
+mod client;
+mod config;
+mod eval;
+mod ingest;
+mod show;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Process};
+
+/// Exit status for a wrong command line or configuration, as for a usage error.
+const USAGE: u8 = 2;
+
+/// Switchboard answers a company's customers from the company's own documents, with citations,
+/// inside a time budget.
+#[derive(Parser)]
+#[command(name = "switchboard", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  switchboard ingest examples/acme/knowledge      store a folder of documents
+  switchboard ask \"Can I return worn shoes?\"      ask them, in this process
+  switchboard up                                  serve every role; prints an API key once
+  switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
+  switchboard config print                        every setting with its value";
+
+/// Flags of every command.
+#[derive(Args)]
+struct Global {
+    /// Configuration file (TOML); `switchboard.toml` in the current folder when there is one
+    #[arg(long, global = true, value_name = "FILE", env = "SWITCHBOARD_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder for state; sets `data`
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Set any configuration key, such as `--set conversation.passages=12`; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve every role in one process, with the gateway in front
+    Up(up::UpArgs),
+    /// Serve some roles to other nodes over gRPC
+    Serve(up::ServeArgs),
+    /// Ask a question and print the answer with its sources and stages
+    Ask(ask::AskArgs),
+    /// Store documents: files, or folders with everything below them
+    Ingest(ingest::IngestArgs),
+    /// Measure how well your documents can be searched
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
+    /// Check or print the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as conversation.passages=12")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+impl Global {
+    /// Loads the configuration with the flags over it; `defaults` stand below the file.
+    fn load(&self, more: &[(&str, String)]) -> Result<Config, ConfigError> {
+        let usual = PathBuf::from("switchboard.toml");
+        let file = self.config.clone().or_else(|| usual.is_file().then_some(usual));
+        let mut overrides = self.set.clone();
+        if let Some(data) = &self.data {
+            overrides.push(("data".into(), data.display().to_string()));
+        }
+        overrides.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        crate::config::load(file.as_ref(), &Process, &overrides)
+    }
+}
+
+/// Parses the command line and runs the command.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Up(args) => up::up(&cli.global, args).await,
+            Command::Serve(args) => up::serve(&cli.global, args).await,
+            Command::Ask(args) => ask::ask(&cli.global, args).await,
+            Command::Ingest(args) => ingest::ingest(&cli.global, args).await,
+            Command::Eval(command) => eval::eval(&cli.global, command).await,
+            Command::Config(command) => config::config(&cli.global, &command),
+        }
+    });
+    // A blocked read of a file or a database must not hold up the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.downcast_ref::<ConfigError>().is_some() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+        }
+    }
+}
