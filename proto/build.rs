@@ -1,5 +1,7 @@
 //! Compiles the contracts with protox, so that no protoc is needed.
 
+#![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
+
 use std::{env, path::PathBuf};
 
 use prost::Message as _;

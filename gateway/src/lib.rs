@@ -1,1 +1,73 @@
-//! The edge: HTTP, SSE and gRPC for customers of the mesh.
+//! The edge: what customers of the mesh may call, who they are, and how much they may ask for.
+//!
+//! Two listeners. HTTP serves a turn as JSON or server-sent events, with `/healthz`, `/readyz` and
+//! `/metrics`. gRPC serves the services that platform teams call, with health and reflection, and
+//! passes their calls on to the roles without decoding them. On both, an API key ([`keys`]) says for
+//! which tenant a call is made; whatever a caller says about that itself is dropped.
+//!
+//! Calls `ConversationService.Converse` for HTTP, and any public service for gRPC. Owns the API
+//! keys. Bodies, headers, streams, times and the number of calls at once are bounded ([`Config`]).
+
+mod auth;
+mod body;
+mod bounds;
+mod config;
+mod converse;
+mod error;
+mod grpc;
+mod http_api;
+pub mod json;
+pub mod keys;
+mod metrics;
+mod problem;
+#[cfg(test)]
+mod testing;
+mod trace;
+
+use std::{net::SocketAddr, sync::Arc};
+
+pub use config::Config;
+use mesh::{StartError, server};
+use switchboard_mesh as mesh;
+
+/// A gateway that is listening.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// Where HTTP is served; the actual port where the config says 0.
+    pub http: SocketAddr,
+    /// Where gRPC is served; the actual port where the config says 0.
+    pub grpc: SocketAddr,
+}
+
+/// Binds both listeners and serves them on `ctx.tasks` until `ctx.stop`.
+///
+/// `scrape` makes the text of `/metrics`; `descriptors` is the encoded `FileDescriptorSet` that
+/// reflection serves. `/metrics` needs no key, so HTTP should be bound where only those who may see
+/// it can reach it; the default is the loopback address.
+///
+/// # Errors
+/// When an address cannot be bound, or `descriptors` cannot be decoded.
+pub async fn start(
+    config: Config,
+    ctx: &mesh::Context,
+    keys: Arc<keys::Keys>,
+    scrape: impl Fn() -> String + Send + Sync + 'static,
+    descriptors: &'static [u8],
+) -> Result<Running, StartError> {
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::new("gateway", source);
+    let http = server::bind("gateway.http", config.http).await.map_err(|error| fail(error.into()))?;
+    let grpc = server::bind("gateway.grpc", config.grpc).await.map_err(|error| fail(error.into()))?;
+    let running = Running {
+        http: http.local_addr().map_err(|error| fail(error.into()))?,
+        grpc: grpc.local_addr().map_err(|error| fail(error.into()))?,
+    };
+    let drain = config.drain;
+    let door = Arc::new(auth::Door::new(config, keys));
+    let grpc_edge = grpc::router(&door, ctx, descriptors).map_err(fail)?;
+    let http_edge = http_api::router(door, ctx, scrape);
+    let limits = server::Limits::default();
+    ctx.tasks.spawn(server::serve(http, http_edge, limits, ctx.stop.clone(), drain));
+    ctx.tasks.spawn(server::serve(grpc, grpc_edge, limits, ctx.stop.clone(), drain));
+    tracing::info!(http = %running.http, grpc = %running.grpc, "gateway is listening");
+    Ok(running)
+}

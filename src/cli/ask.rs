@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use switchboard_gateway::json::Turn;
+use switchboard_gateway::json::{self, Turn};
 use switchboard_proto::conversation::v1::{
     Budget, Channel, ConverseRequest, conversation_service_client::ConversationServiceClient,
 };
@@ -112,7 +112,7 @@ async fn converse(client: &Client, request: ConverseRequest) -> Result<Turn> {
     while let Some(event) = stream.message().await.map_err(|status| explain(&status))? {
         events.push(event);
     }
-    Turn::from_events(&events).context("the turn ended without a report")
+    json::turn(&events).context("the turn ended without a report")
 }
 
 fn print(turn: &Turn) {
@@ -135,9 +135,10 @@ fn print(turn: &Turn) {
     }
     show::line("");
     let route = turn.route.as_ref().map_or("none", |route| route.model.as_str());
+    let budget = turn.budget.and_then(|budget| budget.whole_ms).unwrap_or_default();
     show::line(&format!(
-        "{} by {route} in {:.1} ms of {:.0} ms: {}",
-        turn.outcome, turn.spent_ms, turn.budget.whole_ms, turn.reason
+        "{} by {route} in {:.1} ms of {budget:.0} ms: {}",
+        turn.outcome, turn.spent_ms, turn.reason
     ));
     // One bar for each stage, on one scale: where it began and how long it took.
     let scale = turn.stages.iter().map(|s| s.started_ms + s.spent_ms).fold(turn.spent_ms, f64::max).max(0.001);

@@ -44,7 +44,7 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
         bail!("peers.{role}: `up` runs every role in this process; use `serve` for roles in several");
     }
     let node = Node::start(&config, &Role::ALL).await?;
-    let keys = Arc::new(Keys::open(&config.data.0.join("gateway"))?);
+    let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
     let made = if args.new_key || keys.list().is_empty() { Some(keys.create(&tenant, "made by up")?) } else { None };
     let (http, grpc) = node.open_gateway(&config, keys).await?;
     node.ready();

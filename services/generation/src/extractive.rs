@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use switchboard_proto::knowledge::v1::{Hit, Sentence};
-use switchboard_text::words;
+use switchboard_text::words::{self, Language};
 
 /// What is asked and what may be said.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ pub struct Task<'a> {
     pub question: &'a str,
     /// The evidence, best first.
     pub evidence: &'a [Hit],
+    /// The language that the question is in.
+    pub language: Language,
     /// Whether the question leans on earlier turns, which lend it evidence of their own.
     pub follows_up: bool,
     /// Terms of the question that occur nowhere in the knowledge base.
@@ -66,10 +68,10 @@ const LEAD_IN_CHARACTERS: usize = 200;
 /// Answers from the evidence, or says that it cannot.
 #[must_use]
 pub fn answer(task: Task<'_>) -> Verdict {
-    let question: BTreeSet<String> = words::terms(task.question).into_iter().collect();
+    let question: BTreeSet<String> = words::terms(task.question, task.language).into_iter().collect();
     let answerability = answerability(task, &question);
     let verdict = |reply| Verdict { reply, answerability };
-    let mut candidates = weigh(&question, task.evidence);
+    let mut candidates = weigh(&question, task);
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let Some(best) = candidates.first() else { return verdict(Reply::Unanswerable) };
     if question.len() <= 1
@@ -113,14 +115,15 @@ impl Candidate<'_> {
     }
 }
 
-fn weigh<'a>(question: &BTreeSet<String>, evidence: &'a [Hit]) -> Vec<Candidate<'a>> {
+fn weigh<'a>(question: &BTreeSet<String>, task: Task<'a>) -> Vec<Candidate<'a>> {
+    let (evidence, language) = (task.evidence, task.language);
     let mut candidates = Vec::new();
     let mut headings = Vec::new();
     let mut seen: HashSet<(&str, u32)> = HashSet::new();
     for (position, hit) in evidence.iter().take(DEPTH).enumerate() {
         let Some(passage) = &hit.passage else { continue };
-        let above: HashSet<String> =
-            words::terms(&format!("{} {}", passage.title, passage.heading_path.join(" "))).into_iter().collect();
+        let above = format!("{} {}", passage.title, passage.heading_path.join(" "));
+        let above: HashSet<String> = words::terms(&above, language).into_iter().collect();
         for (index, sentence) in hit.sentences.iter().enumerate() {
             // Passages of one section may overlap by whole sentences.
             if !seen.insert((&passage.document_id, sentence.start)) || is_heading(sentence, &passage.heading_path) {
@@ -129,7 +132,7 @@ fn weigh<'a>(question: &BTreeSet<String>, evidence: &'a [Hit]) -> Vec<Candidate<
             candidates.push(Candidate {
                 hit: position,
                 sentence: index,
-                terms: words::terms(&sentence.text).into_iter().collect(),
+                terms: words::terms(&sentence.text, language).into_iter().collect(),
                 text: &sentence.text,
                 score: 0.0,
             });
@@ -272,7 +275,7 @@ mod tests {
     }
 
     fn task<'a>(question: &'a str, evidence: &'a [Hit]) -> Task<'a> {
-        Task { question, evidence, follows_up: false, unknown_terms: &[], max_sentences: 3, min_answerability: 0.5 }
+        Task { question, evidence, language: Language::English, follows_up: false, unknown_terms: &[], max_sentences: 3, min_answerability: 0.5 }
     }
 
     #[test]

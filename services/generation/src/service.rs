@@ -12,6 +12,7 @@ use switchboard_proto::{
     },
     knowledge::v1::Hit,
 };
+use switchboard_text::words::Language;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -96,6 +97,7 @@ fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f
     let verdict = extractive::answer(Task {
         question: if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question },
         evidence: &request.evidence,
+        language: Language::of_tag(&request.locale),
         follows_up: !request.resolved_question.is_empty(),
         unknown_terms: &request.unknown_terms,
         max_sentences: wanted as usize,

@@ -1,0 +1,9 @@
+//! Black-box tests: over in-process meshes, over meshes of several nodes, and over the built binary.
+
+mod binary;
+mod dependencies;
+mod doors;
+mod ingest;
+mod mesh;
+mod nodes;
+mod turn;
