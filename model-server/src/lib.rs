@@ -1,1 +1,194 @@
-//! Nodes that run ONNX models.
+//! A node that runs models: the role `inference`.
+//!
+//! It loads every model of a repository folder at start-up, and serves `InferenceService`: `Embed`
+//! over BERT-family ONNX models, and `ListModels`. The other RPCs answer FAILED_PRECONDITION until
+//! there is a model for their task. It calls no other role and keeps no state.
+//!
+//! A request's way: `service` checks it, `model` turns its texts into token rows, the model's
+//! `scheduler` thread puts rows of many requests together and runs them on a `backend`.
+
+mod backend;
+mod config;
+mod error;
+mod library;
+mod metrics;
+mod model;
+mod onnx;
+mod pooling;
+mod repository;
+mod scheduler;
+mod service;
+mod tokenize;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use switchboard_mesh as mesh;
+use switchboard_proto::inference::v1::inference_service_server::InferenceServiceServer;
+use tonic::service::Routes;
+
+pub use config::Config;
+
+use crate::{error::Error, model::Model, service::Service};
+
+/// The role.
+pub const ROLE: &str = "inference";
+/// The full name of its gRPC service.
+pub const SERVICE: &str = "switchboard.inference.v1.InferenceService";
+/// The largest request: texts are bounded by their number and length, this bounds their sum.
+const LARGEST_REQUEST: usize = 16 << 20;
+
+/// Loads and warms the models, and returns the role ready to serve.
+///
+/// # Errors
+/// When a value of `config` is not allowed, the runtime library or a model cannot be used, or there
+/// is no model; the error names the key or the file.
+pub async fn start(config: Config, _ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
+    let failed = |error: Error| mesh::StartError::new(ROLE, error);
+    config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let models = tokio::task::spawn_blocking(move || load(&config)).await;
+    let models = models.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
+    let server = InferenceServiceServer::new(Service::new(models)).max_decoding_message_size(LARGEST_REQUEST);
+    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
+}
+
+fn load(config: &Config) -> Result<BTreeMap<String, Arc<Model>>, Error> {
+    let folders = repository::scan(&config.repository)?;
+    let runtime = onnx::Runtime::load(&library::find(&config.runtime)?)?;
+    let mut models = BTreeMap::new();
+    for folder in folders {
+        let model = Model::load(&folder, config, &runtime)?;
+        models.insert(folder.name, Arc::new(model));
+    }
+    Ok(models)
+}
+
+/// What `cargo xtask setup` puts below the workspace's `.cache`.
+#[cfg(test)]
+mod setup {
+    use std::path::PathBuf;
+
+    fn cached(path: &str) -> PathBuf {
+        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.cache")).join(path);
+        assert!(path.exists(), "{} is missing: run `cargo xtask setup`", path.display());
+        path.canonicalize().unwrap()
+    }
+
+    pub(crate) fn runtime() -> PathBuf {
+        cached("onnxruntime/libonnxruntime.so")
+    }
+
+    pub(crate) fn model() -> PathBuf {
+        cached("models/all-MiniLM-L6-v2")
+    }
+
+    /// A repository with the model in it, whose files are links that a test may replace.
+    pub(crate) fn repository() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("all-MiniLM-L6-v2");
+        std::fs::create_dir_all(model.join("onnx")).unwrap();
+        for file in ["config.json", "tokenizer.json", "onnx/model.onnx"] {
+            std::os::unix::fs::symlink(self::model().join(file), model.join(file)).unwrap();
+        }
+        folder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error as _, fs, path::Path};
+
+    use switchboard_mesh::error::chain;
+
+    use super::*;
+
+    async fn refusal(config: Config) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        match start(config, &mesh::testing::context(folder.path())).await {
+            Ok(_) => panic!("it started"),
+            Err(error) => {
+                assert!(error.source().is_some());
+                chain(&error)
+            }
+        }
+    }
+
+    fn over(repository: &Path) -> Config {
+        Config { repository: repository.to_owned(), runtime: setup::runtime(), ..Config::default() }
+    }
+
+    #[tokio::test]
+    async fn a_missing_repository_is_named() {
+        let error = refusal(over(Path::new("/nowhere/models"))).await;
+        assert!(error.contains("/nowhere/models"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_empty_repository_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = refusal(over(folder.path())).await;
+        assert!(error.contains(folder.path().to_str().unwrap()) && error.contains("no model"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_named() {
+        for file in ["config.json", "tokenizer.json", "onnx/model.onnx"] {
+            let folder = setup::repository();
+            fs::remove_file(folder.path().join("all-MiniLM-L6-v2").join(file)).unwrap();
+            let error = refusal(over(folder.path())).await;
+            assert!(error.contains(file), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_or_garbled_is_named() {
+        for file in ["config.json", "tokenizer.json", "onnx/model.onnx"] {
+            let folder = setup::repository();
+            let path = folder.path().join("all-MiniLM-L6-v2").join(file);
+            let whole = fs::read(&path).unwrap();
+            for bad in [&whole[..0], &whole[..whole.len() / 2], b"\xff\x00 not a model"] {
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, bad).unwrap();
+                let error = refusal(over(folder.path())).await;
+                assert!(error.contains(file), "{} bytes: {error}", bad.len());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_model_of_another_kind_is_named() {
+        let folder = setup::repository();
+        let path = folder.path().join("all-MiniLM-L6-v2/config.json");
+        let config = fs::read_to_string(&path).unwrap();
+        for (from, to, wanted) in [
+            ("\"model_type\": \"bert\"", "\"model_type\": \"t5\"", "model_type"),
+            ("\"hidden_size\"", "\"hidden_sighs\"", "hidden_size"),
+            ("\"hidden_size\": 384", "\"hidden_size\": 385", "385"),
+        ] {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, config.replace(from, to)).unwrap();
+            let error = refusal(over(folder.path())).await;
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_cannot_be_used_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = fs::read(setup::runtime()).unwrap();
+        let cut = folder.path().join("libcut.so");
+        fs::write(&cut, &library[..library.len() / 2]).unwrap();
+        let text = folder.path().join("libtext.so");
+        fs::write(&text, "not a library").unwrap();
+        for runtime in [cut, text, folder.path().join("libmissing.so")] {
+            let error =
+                refusal(Config { runtime: runtime.clone(), ..over(setup::repository().path()) }).await;
+            assert!(error.contains(runtime.to_str().unwrap()), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_value_that_is_not_allowed_is_named() {
+        let error = refusal(Config { max_tokens: 0, ..Config::default() }).await;
+        assert!(error.contains("inference.max_tokens = 0"), "{error}");
+    }
+}

@@ -1,1 +1,41 @@
-//! Texts to vectors, over the model-server nodes.
+//! Texts to vectors: the role `embeddings`.
+//!
+//! It serves `EmbeddingsService` (`Embed`, `EmbedStream`) and calls `InferenceService.Embed` of the
+//! role `inference`. It owns no state: it checks requests, embeds each distinct text once, and
+//! spreads a large request over calls that a model-server can batch well; see `embed`.
+
+mod config;
+mod embed;
+mod error;
+mod service;
+
+use switchboard_mesh as mesh;
+use switchboard_proto::{
+    embeddings::v1::embeddings_service_server::EmbeddingsServiceServer,
+    inference::v1::inference_service_client::InferenceServiceClient,
+};
+use tonic::service::Routes;
+
+pub use config::Config;
+
+use crate::{embed::Embedder, service::Service};
+
+/// The role.
+pub const ROLE: &str = "embeddings";
+/// The full name of its gRPC service.
+pub const SERVICE: &str = "switchboard.embeddings.v1.EmbeddingsService";
+/// The largest message: texts are bounded by their number and length, this bounds their sum.
+const LARGEST_MESSAGE: usize = 16 << 20;
+
+/// Returns the role ready to serve; models are only asked for in calls.
+///
+/// # Errors
+/// When a value of `config` is not allowed.
+pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
+    config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let inference =
+        InferenceServiceClient::new(ctx.channel("inference")).max_decoding_message_size(LARGEST_MESSAGE);
+    let service = Service::new(Embedder::new(inference, config));
+    let server = EmbeddingsServiceServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
+}

@@ -1,0 +1,299 @@
+//! `EmbeddingsService`: decode, check, call the core, encode.
+
+use futures::StreamExt as _;
+use switchboard_mesh::{Call, error};
+use switchboard_proto::embeddings::v1::{
+    EmbedRequest, EmbedResponse, EmbedStreamRequest, EmbedStreamResponse,
+    embeddings_service_server::EmbeddingsService,
+};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
+
+use crate::embed::Embedder;
+
+const MOST_TEXTS: usize = 1024;
+const MOST_CHARACTERS: usize = 32_000;
+
+/// The service over an [`Embedder`].
+pub(crate) struct Service {
+    embedder: Embedder,
+}
+
+impl Service {
+    pub(crate) fn new(embedder: Embedder) -> Self {
+        Self { embedder }
+    }
+}
+
+/// Checks a request whose fields lie at `prefix` in the message.
+fn check(request: &EmbedRequest, prefix: &str) -> Result<(), Status> {
+    let count = request.texts.len();
+    if !(1..=MOST_TEXTS).contains(&count) {
+        let message = format!("{count} texts; 1 to {MOST_TEXTS} are allowed");
+        return Err(error::invalid(&format!("{prefix}texts"), message));
+    }
+    for (index, text) in request.texts.iter().enumerate() {
+        // A character has at least one byte, so most texts need no counting.
+        let characters = if text.len() <= MOST_CHARACTERS { text.len() } else { text.chars().count() };
+        if !(1..=MOST_CHARACTERS).contains(&characters) {
+            let message = format!("{characters} characters; 1 to {MOST_CHARACTERS} are allowed");
+            return Err(error::invalid(&format!("{prefix}texts[{index}]"), message));
+        }
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl EmbeddingsService for Service {
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        check(&request, "")?;
+        Ok(Response::new(self.embedder.embed(request, &call).await?))
+    }
+
+    type EmbedStreamStream = BoxStream<EmbedStreamResponse>;
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<EmbedStreamRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let start = (request.into_inner(), self.embedder.clone(), call);
+        // Nothing is read ahead: the next batch is taken when the last one's answer has been.
+        let replies = futures::stream::try_unfold(start, |(mut requests, embedder, call)| async move {
+            let Some(message) = requests.message().await? else { return Ok(None) };
+            let request = message.request.ok_or_else(|| error::invalid("request", "it is missing"))?;
+            check(&request, "request.")?;
+            let response = embedder.embed(request, &call).await?;
+            Ok(Some((EmbedStreamResponse { response: Some(response) }, (requests, embedder, call))))
+        });
+        Ok(Response::new(replies.boxed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use switchboard_mesh::{Channel, Context, Mounted, testing::call};
+    use switchboard_proto::{
+        embeddings::v1::embeddings_service_client::EmbeddingsServiceClient,
+        inference::v1 as inference,
+        inference::v1::inference_service_server::{InferenceService, InferenceServiceServer},
+    };
+    use tonic::{Code, service::Routes};
+
+    use super::*;
+    use crate::{Config, start};
+
+    /// A model-server whose vectors are a text's length and first byte.
+    #[derive(Clone, Default)]
+    struct Fake {
+        calls: Arc<Mutex<Vec<inference::EmbedRequest>>>,
+        fails_with: Option<Code>,
+        drops_one: bool,
+        renames: bool,
+        hangs: bool,
+    }
+
+    #[tonic::async_trait]
+    impl InferenceService for Fake {
+        async fn embed(
+            &self,
+            request: Request<inference::EmbedRequest>,
+        ) -> Result<Response<inference::EmbedResponse>, Status> {
+            Call::of(&request)?.tenant()?;
+            let request = request.into_inner();
+            let number = {
+                let mut calls = self.calls.lock().unwrap();
+                calls.push(request.clone());
+                calls.len()
+            };
+            if let Some(code) = self.fails_with {
+                return Err(Status::new(code, "upstream says so"));
+            }
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            let mut vectors: Vec<_> = request
+                .texts
+                .iter()
+                .map(|text| inference::Vector {
+                    values: vec![text.len() as f32, f32::from(text.as_bytes()[0])],
+                    tokens: text.len() as u32,
+                    truncated: text.len() > 100,
+                })
+                .collect();
+            if self.drops_one {
+                vectors.pop();
+            }
+            let model = if self.renames { format!("model-{number}") } else { "model".to_owned() };
+            Ok(Response::new(inference::EmbedResponse { vectors, model }))
+        }
+
+        async fn rerank(
+            &self,
+            _: Request<inference::RerankRequest>,
+        ) -> Result<Response<inference::RerankResponse>, Status> {
+            unreachable!()
+        }
+
+        type GenerateStream = BoxStream<inference::GenerateResponse>;
+
+        async fn generate(
+            &self,
+            _: Request<inference::GenerateRequest>,
+        ) -> Result<Response<Self::GenerateStream>, Status> {
+            unreachable!()
+        }
+
+        async fn transcribe(
+            &self,
+            _: Request<inference::TranscribeRequest>,
+        ) -> Result<Response<inference::TranscribeResponse>, Status> {
+            unreachable!()
+        }
+
+        async fn classify(
+            &self,
+            _: Request<inference::ClassifyRequest>,
+        ) -> Result<Response<inference::ClassifyResponse>, Status> {
+            unreachable!()
+        }
+
+        async fn list_models(
+            &self,
+            _: Request<inference::ListModelsRequest>,
+        ) -> Result<Response<inference::ListModelsResponse>, Status> {
+            unreachable!()
+        }
+    }
+
+    async fn client(fake: &Fake, config: Config) -> EmbeddingsServiceClient<Channel> {
+        let context = Context::new(std::env::temp_dir(), Default::default());
+        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        context.mount(&Mounted { role: "inference", routes, services: vec![] });
+        context.mount(&start(config, &context).await.unwrap());
+        EmbeddingsServiceClient::new(context.channel(crate::ROLE))
+    }
+
+    fn batch(texts: &[&str]) -> EmbedRequest {
+        EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), model: String::new() }
+    }
+
+    #[tokio::test]
+    async fn vectors_come_in_order_and_equal_texts_are_sent_once() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config { model: "small".into(), ..Config::default() }).await;
+        let reply =
+            client.embed(call("t").request(batch(&["aa", "b", "aa", "cccc"]))).await.unwrap().into_inner();
+        let lengths: Vec<_> = reply.embeddings.iter().map(|embedding| embedding.tokens).collect();
+        assert_eq!((lengths.as_slice(), reply.model.as_str()), (&[2, 1, 2, 4][..], "model"));
+        let calls = fake.calls.lock().unwrap();
+        assert_eq!(calls.len(), 1);
+        assert_eq!((calls[0].texts.join(" "), calls[0].model.as_str()), ("aa b cccc".into(), "small"));
+    }
+
+    #[tokio::test]
+    async fn a_large_request_is_spread_over_calls() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config { texts_per_call: 100, ..Config::default() }).await;
+        let texts: Vec<String> = (1..=1024).map(|n| "x".repeat(n)).collect();
+        let request = EmbedRequest { texts, model: "named".into() };
+        let reply = client.embed(call("t").request(request)).await.unwrap().into_inner();
+        assert!(reply.embeddings.iter().zip(1_u32..).all(|(embedding, n)| embedding.tokens == n));
+        assert!(!reply.embeddings[99].truncated && reply.embeddings[100].truncated);
+        let calls = fake.calls.lock().unwrap();
+        assert_eq!(calls.len(), 11);
+        assert!(calls.iter().all(|call| call.texts.len() <= 100 && call.model == "named"));
+    }
+
+    #[tokio::test]
+    async fn requests_out_of_bounds_never_reach_a_model() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config::default()).await;
+        let long = "é".repeat(MOST_CHARACTERS + 1);
+        for texts in [vec![], vec![""], vec!["ok", &long], vec!["a"; MOST_TEXTS + 1]] {
+            let status = client.embed(call("t").request(batch(&texts))).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+        }
+        assert!(fake.calls.lock().unwrap().is_empty());
+        let most = "é".repeat(MOST_CHARACTERS);
+        assert!(client.embed(call("t").request(batch(&[&most]))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn statuses_that_a_caller_can_act_on_pass() {
+        for (upstream, expected) in [
+            (Code::NotFound, Code::NotFound),
+            (Code::ResourceExhausted, Code::ResourceExhausted),
+            (Code::Unavailable, Code::Unavailable),
+            (Code::DeadlineExceeded, Code::DeadlineExceeded),
+            (Code::FailedPrecondition, Code::Unavailable),
+            (Code::InvalidArgument, Code::Internal),
+            (Code::Unknown, Code::Internal),
+        ] {
+            let fake = Fake { fails_with: Some(upstream), ..Fake::default() };
+            let status = client(&fake, Config::default())
+                .await
+                .embed(call("t").request(batch(&["a"])))
+                .await
+                .unwrap_err();
+            assert_eq!(status.code(), expected, "{upstream:?}");
+            assert_eq!(status.message().contains("upstream says so"), expected != Code::Internal);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_fit_is_refused() {
+        let split = Config { texts_per_call: 1, ..Config::default() };
+        for (fake, expected) in [
+            (Fake { drops_one: true, ..Fake::default() }, Code::Internal),
+            (Fake { renames: true, ..Fake::default() }, Code::Unavailable),
+        ] {
+            let mut client = client(&fake, split.clone()).await;
+            let status = client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap_err();
+            assert_eq!(status.code(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_model_server_is_unavailable() {
+        let context = Context::new(std::env::temp_dir(), Default::default());
+        context.mount(&start(Config::default(), &context).await.unwrap());
+        let mut client = EmbeddingsServiceClient::new(context.channel(crate::ROLE));
+        let status = client.embed(call("t").request(batch(&["a"]))).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_hangs_ends_with_the_deadline() {
+        let fake = Fake { hangs: true, ..Fake::default() };
+        let mut client = client(&fake, Config::default()).await;
+        let soon = call("t").until(switchboard_mesh::Deadline::after(Duration::from_millis(20)));
+        let status = client.embed(soon.request(batch(&["a"]))).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_stream_answers_each_batch_and_ends_with_a_bad_one() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config::default()).await;
+        let requests = [Some(batch(&["a"])), Some(batch(&["bb", "cc"])), None, Some(batch(&["d"]))]
+            .map(|request| EmbedStreamRequest { request });
+        let reply = client.embed_stream(call("t").request(tokio_stream::iter(requests))).await.unwrap();
+        let mut replies = reply.into_inner();
+        for expected in [1, 2] {
+            let response = replies.message().await.unwrap().unwrap().response.unwrap();
+            assert_eq!(response.embeddings.len(), expected);
+        }
+        assert_eq!(replies.message().await.unwrap_err().code(), Code::InvalidArgument);
+        assert!(replies.message().await.unwrap().is_none());
+        assert_eq!(fake.calls.lock().unwrap().len(), 2);
+    }
+}

