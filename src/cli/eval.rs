@@ -146,12 +146,18 @@ async fn measure(client: &Client, documents: Vec<Document>, queries: &[Query]) -
 async fn forms(client: &Client, query: &Query) -> Result<Vec<QueryForm>> {
     let history: Vec<Turn> = query.history.iter().map(|line| turn(line)).collect();
     let wordings = context::forms(&query.question, &history);
-    let texts = wordings.iter().map(|form| form.text.clone()).collect();
+    let meant = wordings.iter().filter(|form| !form.meaning.is_empty());
+    let texts = meant.map(|form| form.meaning.clone()).collect();
     let mut service = EmbeddingsServiceClient::new(client.channel(Role::Embeddings));
     let request = client.request(EmbedRequest { texts, model: String::new() }, LIMIT)?;
     let embedded = service.embed(request).await.map_err(|status| explain(&status))?.into_inner();
-    let forms = wordings.into_iter().zip(embedded.embeddings);
-    Ok(forms.map(|(form, e)| QueryForm { text: form.text, vector: e.values, weight: form.weight }).collect())
+    let mut vectors = embedded.embeddings.into_iter();
+    let forms = wordings.into_iter().map(|form| {
+        let vector = if form.meaning.is_empty() { None } else { vectors.next() };
+        let vector = vector.map(|embedding| embedding.values).unwrap_or_default();
+        QueryForm { text: form.words, vector, weight: form.weight }
+    });
+    Ok(forms.collect())
 }
 
 fn turn(line: &str) -> Turn {

@@ -1,1 +1,15 @@
-//! Pure functions over text: redaction, sentences, evidence.
+//! Pure functions over text: no I/O, no state, no clock; any service may use them.
+//!
+//! [`clean`] makes a question fit to be read, [`redaction`] finds and replaces personal data,
+//! [`sentences`] cuts text where sentences end, [`words`] reduces it to comparable terms, and
+//! [`context`] resolves a question that leans on the turns before it. All of it runs in time linear
+//! in the text, whatever the text is.
+
+pub mod clean;
+pub mod context;
+pub mod redaction;
+pub mod sentences;
+mod span;
+pub mod words;
+
+pub use span::Span;

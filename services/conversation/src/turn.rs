@@ -62,6 +62,7 @@ struct End {
 /// What a turn has gathered for its report.
 #[derive(Default)]
 struct Notes {
+    conversation_id: String,
     reply: String,
     citations: Vec<NumberedCitation>,
     route: Option<RouteResponse>,
@@ -92,6 +93,7 @@ impl Turn {
             Err(status) => return drop(events.send(Err(status)).await),
         };
         let number = conversation.turn_count;
+        notes.conversation_id.clone_from(&id);
         let started = TurnStarted { conversation_id: id.clone(), turn: number };
         if send(&events, Event::Started(started)).await.is_err() {
             return;
@@ -192,11 +194,17 @@ impl Turn {
         history: &[context::Turn],
         notes: &mut Notes,
     ) -> Vec<QueryForm> {
-        let mut forms: Vec<QueryForm> = context::forms(question, history)
+        let wordings = context::forms(question, history);
+        let (with_meaning, texts): (Vec<usize>, Vec<String>) = wordings
+            .iter()
+            .enumerate()
+            .filter(|(_, form)| !form.meaning.is_empty())
+            .map(|(position, form)| (position, form.meaning.clone()))
+            .unzip();
+        let mut forms: Vec<QueryForm> = wordings
             .into_iter()
-            .map(|form| QueryForm { text: form.text, vector: Vec::new(), weight: form.weight })
+            .map(|form| QueryForm { text: form.words, vector: Vec::new(), weight: form.weight })
             .collect();
-        let texts: Vec<String> = forms.iter().map(|form| form.text.clone()).collect();
         let mut embeddings = self.peers.embeddings.clone();
         let embedded = clock
             .run(
@@ -211,12 +219,14 @@ impl Turn {
             .await;
         match embedded {
             Ok(found) => {
-                for (form, embedding) in forms.iter_mut().zip(found.embeddings) {
-                    form.vector = embedding.values;
+                for (position, embedding) in with_meaning.into_iter().zip(found.embeddings) {
+                    forms[position].vector = embedding.values;
                 }
             }
             Err(lost) => notes.degraded.push(format!("embed_query: {}", lost.word())),
         }
+        // A form that was to bring its meaning alone brings nothing without it.
+        forms.retain(|form| !form.text.is_empty() || !form.vector.is_empty());
         forms
     }
 
@@ -324,7 +334,7 @@ impl Turn {
                 generate_response::Event::Finish(finish) => return Read::Done(finish),
                 generate_response::Event::Sentence(sentence) => {
                     let began = Instant::now();
-                    let checked = self.inspect_output(call, sentence.text.clone()).await;
+                    let checked = self.inspect_output(call, &notes.conversation_id, sentence.text.clone()).await;
                     *checking += began.elapsed().max(Duration::from_nanos(1));
                     let Ok(text) = checked else { return Read::Blocked };
                     let sentence = number(ReplySentence { text, ..sentence }, &mut notes.citations);
@@ -336,11 +346,11 @@ impl Turn {
         }
     }
 
-    async fn inspect_output(&self, call: &Call, text: String) -> Result<String, Status> {
+    async fn inspect_output(&self, call: &Call, conversation_id: &str, text: String) -> Result<String, Status> {
         let request = InspectRequest {
             text,
             direction: Direction::Output.into(),
-            conversation_id: String::new(),
+            conversation_id: conversation_id.to_owned(),
             locale: self.input.locale.clone(),
         };
         let inspected = self.peers.policy.clone().inspect(call.request(request)).await?.into_inner();

@@ -1,0 +1,237 @@
+//! Placeholders for personal data, and the way back.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+};
+
+use regex::Captures;
+
+use super::{Entity, Kind, find_with_literals, patterns::PLACEHOLDER};
+
+/// How many values are held unless told otherwise: more than a person gives away in a conversation.
+const CAPACITY: usize = 200;
+
+/// The placeholders of one conversation, with the values they stand for.
+///
+/// The same value, however it is spelt, has the same placeholder; restoring gives its first
+/// spelling. Numbers are never used twice. Beyond its capacity the oldest value is forgotten: its
+/// placeholders can no longer be restored, and should it come again it gets a new one. Prints
+/// nothing of what it holds.
+pub struct Pseudonyms {
+    capacity: usize,
+    numbers: HashMap<(Kind, String), u32>,
+    values: HashMap<(Kind, u32), Value>,
+    last: HashMap<Kind, u32>,
+    order: VecDeque<(Kind, u32)>,
+}
+
+struct Value {
+    written: String,
+    normal: String,
+}
+
+impl Default for Pseudonyms {
+    fn default() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+}
+
+impl fmt::Debug for Pseudonyms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pseudonyms(***)")
+    }
+}
+
+impl Pseudonyms {
+    /// Holds at most `capacity` values, at least one.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            capacity: capacity.max(1),
+            numbers: HashMap::new(),
+            values: HashMap::new(),
+            last: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// How many values are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether a value was seen before and is still held.
+    #[must_use]
+    pub fn knows(&self, kind: Kind, value: &str) -> bool {
+        self.numbers.contains_key(&(kind, normal(kind, value)))
+    }
+
+    /// The placeholder of a value; a new one for a value that is not held.
+    pub fn placeholder(&mut self, kind: Kind, value: &str) -> String {
+        let key = (kind, normal(kind, value));
+        let number = match self.numbers.get(&key) {
+            Some(&number) => number,
+            None => self.insert(key, value),
+        };
+        format!("[{}-{number}]", kind.as_str())
+    }
+
+    fn insert(&mut self, key: (Kind, String), value: &str) -> u32 {
+        while self.values.len() >= self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if let Some(forgotten) = self.values.remove(&oldest) {
+                self.numbers.remove(&(oldest.0, forgotten.normal));
+            }
+        }
+        let number = self.last.entry(key.0).or_default();
+        *number += 1;
+        let place = (key.0, *number);
+        self.values.insert(place, Value { written: value.to_owned(), normal: key.1.clone() });
+        self.order.push_back(place);
+        self.numbers.insert(key, place.1);
+        place.1
+    }
+
+    /// Puts values back in a single pass; a placeholder whose value is not held stays and is counted.
+    #[must_use]
+    pub fn restore(&self, text: &str) -> Restored {
+        let (mut restored, mut missing) = (0, 0);
+        let text = PLACEHOLDER.replace_all(text, |found: &Captures<'_>| {
+            let value = place(found).and_then(|place| self.values.get(&place));
+            match value {
+                Some(value) => {
+                    restored += 1;
+                    value.written.clone()
+                }
+                None => {
+                    missing += 1;
+                    found[0].to_owned()
+                }
+            }
+        });
+        Restored { text: text.into_owned(), restored, missing }
+    }
+}
+
+/// A redacted text as one would say it: `[card-1]` becomes "card". For searching, where the kind of a
+/// value means something and its number nothing. What only looked like a placeholder goes.
+#[must_use]
+pub fn without_placeholders(text: &str) -> String {
+    let said = PLACEHOLDER.replace_all(text, |found: &Captures<'_>| match &found[1] {
+        "literal" => String::new(),
+        kind => kind.replace('-', " "),
+    });
+    said.into_owned()
+}
+
+fn place(found: &Captures<'_>) -> Option<(Kind, u32)> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == &found[1])?;
+    Some((kind, found[2].parse().ok()?))
+}
+
+/// The spelling under which a value is known: without separators, case or extension marks.
+fn normal(kind: Kind, value: &str) -> String {
+    match kind {
+        Kind::Literal => value.to_owned(),
+        Kind::Email | Kind::Ip => value.to_lowercase(),
+        Kind::Phone => {
+            let kept = |c: &char| c.is_ascii_digit() || matches!(c, '+' | 'x');
+            value.to_lowercase().chars().filter(kept).collect()
+        }
+        Kind::Iban | Kind::Card | Kind::NationalId => {
+            value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+        }
+    }
+}
+
+/// A text with placeholders.
+#[derive(Debug)]
+pub struct Redacted {
+    /// The text.
+    pub text: String,
+    /// What was replaced, in order; offsets are into the original.
+    pub replaced: Vec<Replaced>,
+}
+
+/// Something that was replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replaced {
+    /// What it was, and where.
+    pub entity: Entity,
+    /// What stands there now.
+    pub placeholder: String,
+}
+
+/// A text with values put back. Prints nothing of the text.
+pub struct Restored {
+    /// The text.
+    pub text: String,
+    /// How many placeholders were replaced by their values.
+    pub restored: usize,
+    /// How many were left because their value is not held.
+    pub missing: usize,
+}
+
+impl fmt::Debug for Restored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text: _, restored, missing } = self;
+        f.debug_struct("Restored")
+            .field("restored", restored)
+            .field("missing", missing)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Replaces all personal data in a raw text, and what looks like a placeholder.
+///
+/// Restoring the result gives the text back, but for values that were spelt differently before.
+pub fn redact(text: &str, pseudonyms: &mut Pseudonyms) -> Redacted {
+    replace(text, find_with_literals(text), pseudonyms)
+}
+
+/// Replaces the personal data that `chosen` picks, given what it is and whether its value is held
+/// already. Placeholders pass: this is for text that was written from redacted text.
+pub fn redact_only(
+    text: &str,
+    pseudonyms: &mut Pseudonyms,
+    chosen: impl Fn(&Entity, bool) -> bool,
+) -> Redacted {
+    let mut entities = super::find(text);
+    entities.retain(|entity| chosen(entity, pseudonyms.knows(entity.kind, entity.span.of(text))));
+    replace(text, entities, pseudonyms)
+}
+
+fn replace(text: &str, entities: Vec<Entity>, pseudonyms: &mut Pseudonyms) -> Redacted {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    let mut replaced = Vec::with_capacity(entities.len());
+    for entity in entities {
+        let placeholder = pseudonyms.placeholder(entity.kind, entity.span.of(text));
+        out.push_str(&text[from..entity.span.bytes.start]);
+        out.push_str(&placeholder);
+        from = entity.span.bytes.end;
+        replaced.push(Replaced { entity, placeholder });
+    }
+    out.push_str(&text[from..]);
+    Redacted { text: out, replaced }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_reads_kinds_and_no_numbers() {
+        let redacted = redact("Refund 4111 1111 1111 1111 and [card-9], please", &mut Pseudonyms::default());
+        assert_eq!(without_placeholders(&redacted.text), "Refund card and , please");
+    }
+}
