@@ -86,8 +86,9 @@ pub(crate) async fn ingest(global: &Global, args: IngestArgs) -> Result<ExitCode
     let bar = progress(files.len());
     let mut summary = Summary { documents: files.len(), ..Summary::default() };
     let mut failure = None;
+    let (service, arguments) = (&client, &args);
     let mut stored = stream::iter(&files)
-        .map(|file| async { (file, store(&client, file, &args).await) })
+        .map(|file| async move { (file, store(service, file, arguments).await) })
         .buffer_unordered(AT_ONCE);
     while let Some((file, outcome)) = stored.next().await {
         bar.inc(1);

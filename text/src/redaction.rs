@@ -139,3 +139,6 @@ fn in_order(text: &str, mut hits: Vec<Hit>) -> Vec<Entity> {
         .map(|Hit { bytes, kind, score, detector }| Entity { span: spans.next(bytes), kind, score, detector })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! The values behind the placeholders, by tenant and conversation, in memory only.
+//!
+//! [`Vault::open`] gives a conversation's placeholders, new ones when it is not held. Each tenant has
+//! a shelf of its own with its own bound, so that tenants neither see nor displace each other's. What
+//! was not used for long enough is forgotten, by a sweep and on each use.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use switchboard_mesh::Tenant;
+use switchboard_text::redaction::Pseudonyms;
+use tokio::time::Instant;
+
+use crate::{config::VaultConfig, metrics};
+
+/// A conversation's placeholders, shared between its calls.
+#[derive(Clone)]
+pub(crate) struct Held(Arc<Mutex<Pseudonyms>>);
+
+impl Held {
+    /// Placeholders that belong to no conversation and are forgotten with the call.
+    pub(crate) fn alone(values: usize) -> Self {
+        Self(Arc::new(Mutex::new(Pseudonyms::with_capacity(values))))
+    }
+
+    /// The placeholders, for as long as a text takes.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Pseudonyms> {
+        // Each change leaves the maps usable; a panic elsewhere costs no conversation its values.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All that is held. Prints nothing.
+pub(crate) struct Vault {
+    config: VaultConfig,
+    shelves: Mutex<HashMap<Tenant, Shelf>>,
+}
+
+/// One tenant's conversations, in order of their last use.
+#[derive(Default)]
+struct Shelf {
+    conversations: HashMap<Arc<str>, Kept>,
+    order: BTreeMap<u64, Arc<str>>,
+    next: u64,
+}
+
+struct Kept {
+    held: Held,
+    used: Instant,
+    place: u64,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault(***)")
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(config: VaultConfig) -> Self {
+        Self { config, shelves: Mutex::default() }
+    }
+
+    /// The placeholders of a conversation; an empty one has none to share with any other call.
+    pub(crate) fn open(&self, tenant: &Tenant, conversation: &str) -> Held {
+        if conversation.is_empty() {
+            return Held::alone(self.config.values);
+        }
+        let mut shelves = self.shelves();
+        let shelf = shelves.entry(tenant.clone()).or_default();
+        shelf.forget(&self.config, Instant::now());
+        if let Some(held) = shelf.touch(conversation) {
+            return held;
+        }
+        while shelf.conversations.len() >= self.config.conversations && shelf.drop_oldest() {}
+        shelf.insert(conversation, Held::alone(self.config.values))
+    }
+
+    /// The placeholders of a conversation that is held.
+    pub(crate) fn find(&self, tenant: &Tenant, conversation: &str) -> Option<Held> {
+        let mut shelves = self.shelves();
+        let shelf = shelves.get_mut(tenant)?;
+        shelf.forget(&self.config, Instant::now());
+        shelf.touch(conversation)
+    }
+
+    /// Forgets, again and again, what was not used for long enough; never ends.
+    pub(crate) async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(self.config.keep / 4);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            self.shelves().retain(|_, shelf| {
+                shelf.forget(&self.config, now);
+                !shelf.conversations.is_empty()
+            });
+        }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, HashMap<Tenant, Shelf>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shelf {
+    fn touch(&mut self, conversation: &str) -> Option<Held> {
+        let kept = self.conversations.get_mut(conversation)?;
+        if let Some(id) = self.order.remove(&kept.place) {
+            self.order.insert(self.next, id);
+        }
+        (kept.place, kept.used) = (self.next, Instant::now());
+        self.next += 1;
+        Some(kept.held.clone())
+    }
+
+    fn insert(&mut self, conversation: &str, held: Held) -> Held {
+        let id: Arc<str> = conversation.into();
+        self.order.insert(self.next, id.clone());
+        self.conversations.insert(id, Kept { held: held.clone(), used: Instant::now(), place: self.next });
+        self.next += 1;
+        metrics::held(1);
+        held
+    }
+
+    fn forget(&mut self, config: &VaultConfig, now: Instant) {
+        let expired = |shelf: &Self| {
+            let oldest = shelf.order.values().next().and_then(|id| shelf.conversations.get(id));
+            oldest.is_some_and(|kept| now.saturating_duration_since(kept.used) >= config.keep)
+        };
+        while expired(self) && self.drop_oldest() {}
+    }
+
+    fn drop_oldest(&mut self) -> bool {
+        let Some((_, id)) = self.order.pop_first() else { return false };
+        if self.conversations.remove(&id).is_some() {
+            metrics::held(-1);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use switchboard_text::redaction::redact;
+
+    use super::*;
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::try_new(name).unwrap()
+    }
+
+    fn vault(conversations: usize) -> Vault {
+        Vault::new(VaultConfig { conversations, values: 5, keep: Duration::from_secs(60) })
+    }
+
+    fn held(vault: &Vault, name: &str, conversation: &str) -> Option<String> {
+        Some(vault.find(&tenant(name), conversation)?.lock().restore("[email-1]").text)
+    }
+
+    fn tell(vault: &Vault, name: &str, conversation: &str, text: &str) {
+        redact(text, &mut vault.open(&tenant(name), conversation).lock());
+    }
+
+    #[tokio::test]
+    async fn tenants_and_conversations_are_apart() {
+        let vault = vault(2);
+        tell(&vault, "acme", "c1", "a@b.de");
+        tell(&vault, "other", "c1", "x@y.de");
+        assert_eq!(held(&vault, "acme", "c1").as_deref(), Some("a@b.de"));
+        assert_eq!(held(&vault, "other", "c1").as_deref(), Some("x@y.de"));
+        assert_eq!(held(&vault, "acme", "c2"), None);
+    }
+
+    #[tokio::test]
+    async fn the_conversation_unused_for_longest_goes_first_and_only_of_its_tenant() {
+        let vault = vault(2);
+        tell(&vault, "other", "c1", "x@y.de");
+        for conversation in ["c1", "c2"] {
+            tell(&vault, "acme", conversation, "a@b.de");
+        }
+        assert!(held(&vault, "acme", "c1").is_some());
+        tell(&vault, "acme", "c3", "a@b.de");
+        assert!(held(&vault, "acme", "c2").is_none());
+        assert!(held(&vault, "acme", "c1").is_some() && held(&vault, "acme", "c3").is_some());
+        assert!(held(&vault, "other", "c1").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_used_is_forgotten() {
+        let vault = vault(5);
+        tell(&vault, "acme", "c1", "a@b.de");
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert!(held(&vault, "acme", "c1").is_some());
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert!(held(&vault, "acme", "c1").is_some(), "use keeps it");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(held(&vault, "acme", "c1").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_sweep_forgets_without_any_call() {
+        let vault = Arc::new(vault(5));
+        tell(&vault, "acme", "c1", "a@b.de");
+        // The sweep never ends; paused time runs through its ticks.
+        let swept = tokio::time::timeout(Duration::from_secs(76), vault.sweep()).await;
+        assert!(swept.is_err());
+        assert!(vault.shelves().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_printed() {
+        let vault = vault(5);
+        tell(&vault, "acme", "c1", "a@b.de");
+        assert_eq!(format!("{vault:?}"), "Vault(***)");
+    }
+}
