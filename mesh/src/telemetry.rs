@@ -167,7 +167,8 @@ pub fn start(config: &Config) -> Result<Telemetry, TelemetryError> {
     let to_logs = logger.as_ref().map(|provider| {
         opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge::new(provider).with_filter(own())
     });
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
     let lines = if config.log_json { lines.json().boxed() } else { lines.boxed() };
     // In tests several nodes share a process; the first one's subscriber serves them all.
     let _ = tracing_subscriber::registry()

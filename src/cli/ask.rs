@@ -97,7 +97,7 @@ pub(crate) async fn ask(global: &Global, args: AskArgs) -> Result<ExitCode> {
         std::fs::write(path, json).with_context(|| format!("--json-file {path:?} cannot be written"))?;
     }
     if args.json {
-        show::line(&serde_json::to_string_pretty(&turn)?);
+        show::line(&serde_json::to_string(&turn)?);
     } else {
         print(&turn);
     }

@@ -236,7 +236,7 @@ fn report(measured: &Measured, questions: usize, as_json: bool) -> Result<()> {
             figures.insert("ci95".into(), Value::Object(intervals));
             object.insert(name.into(), Value::Object(figures));
         }
-        show::line(&serde_json::to_string_pretty(&object)?);
+        show::line(&serde_json::to_string(&object)?);
         return Ok(());
     }
     let header: Vec<&str> = [&[""][..], &METRICS].concat();

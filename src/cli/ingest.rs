@@ -110,7 +110,7 @@ pub(crate) async fn ingest(global: &Global, args: IngestArgs) -> Result<ExitCode
     }
     summary.seconds = began.elapsed().as_secs_f64();
     if args.json {
-        show::line(&serde_json::to_string_pretty(&summary)?);
+        show::line(&serde_json::to_string(&summary)?);
     } else {
         show::line(&summary.for_people());
     }

@@ -62,8 +62,10 @@ const REPEATS: f32 = 0.6;
 const HISTORY_LENDS: f32 = 0.9;
 /// What a question loses, in logits, when all of its words are unknown to the documents.
 const UNKNOWN: f32 = 3.0;
-/// The sentence just before an answer is taken along for its sense when it is this short.
-const LEAD_IN_CHARACTERS: usize = 200;
+/// Sentences that are taken along, each way, because a sentence breaks off.
+const MAX_COMPLETION: usize = 4;
+/// "Yes", "No", "Leider nein": a verdict has at most this many letters.
+const VERDICT_LETTERS: usize = 12;
 
 /// Answers from the evidence, or says that it cannot.
 #[must_use]
@@ -93,7 +95,7 @@ pub fn answer(task: Task<'_>) -> Verdict {
         }
     }
     let mut positions: BTreeSet<(usize, usize)> = chosen.iter().map(|c| (c.hit, c.sentence)).collect();
-    complete_lists(task, &mut positions);
+    complete(task, &mut positions);
     verdict(Reply::Answer(positions.into_iter().collect()))
 }
 
@@ -180,22 +182,33 @@ fn is_heading(sentence: &Sentence, path: &[String]) -> bool {
     path.iter().any(|heading| heading.trim() == text) || !text.chars().any(char::is_alphanumeric)
 }
 
-/// A sentence that ends with a colon says nothing without what follows, and a list item little
-/// without the line that introduces it.
-fn complete_lists(task: Task<'_>, positions: &mut BTreeSet<(usize, usize)>) {
+/// A sentence that breaks off ("These cannot be returned:") says nothing without what follows, what
+/// follows it little without it, and "Yes." is what the rest of its section explains.
+fn complete(task: Task<'_>, positions: &mut BTreeSet<(usize, usize)>) {
     for (hit, sentence) in positions.clone() {
         let sentences = &task.evidence[hit].sentences;
-        if sentence > 0 {
-            let before = sentences[sentence - 1].text.trim_end();
-            if before.ends_with(':') && before.chars().count() <= LEAD_IN_CHARACTERS {
-                positions.insert((hit, sentence - 1));
-            }
+        let opens = |at: usize| breaks_off(&sentences[at].text, task.language);
+        let mut first = sentence;
+        while first > 0 && sentence - first < MAX_COMPLETION && opens(first - 1) {
+            first -= 1;
         }
-        if sentences[sentence].text.trim_end().ends_with(':') {
-            let follow = (sentence + 1)..sentences.len().min(sentence + 1 + task.max_sentences);
-            positions.extend(follow.map(|next| (hit, next)));
+        let mut last = sentence;
+        while last + 1 < sentences.len() && last - sentence < MAX_COMPLETION && opens(last) {
+            last += 1;
+        }
+        positions.extend((first..=last).map(|at| (hit, at)));
+        let verdict = &sentences[0].text;
+        if sentence > 0 && verdict.chars().filter(|c| c.is_alphabetic()).count() <= VERDICT_LETTERS {
+            positions.insert((hit, 0));
         }
     }
+}
+
+/// Whether a sentence goes on in the next one: a colon, a comma, or a function word at its end.
+fn breaks_off(text: &str, language: Language) -> bool {
+    let text = text.trim_end();
+    let last = text.split_whitespace().next_back().unwrap_or_default();
+    text.ends_with([':', ',', ';', '–']) || words::is_stop_word(&last.to_lowercase(), language)
 }
 
 /// The probability that the evidence answers the question, in [0, 1].
@@ -321,6 +334,30 @@ mod tests {
             panic!("an answer was expected");
         };
         assert!(chosen.starts_with(&[(0, 0), (0, 1)]), "{chosen:?}");
+    }
+
+    #[test]
+    fn a_sentence_that_breaks_off_is_completed() {
+        let evidence = [hit(
+            "lost",
+            "When is a parcel lost?",
+            &[
+                ("A parcel is lost when it was not seen for", 0.4),
+                ("7 days in Ireland, or", 0.9),
+                ("15 days abroad.", 0.3),
+                ("Please be patient.", 0.1),
+            ],
+            0.9,
+        )];
+        let verdict = answer(task("After how many days in Ireland is it lost?", &evidence));
+        assert_eq!(verdict.reply, Reply::Answer(vec![(0, 0), (0, 1), (0, 2)]));
+    }
+
+    #[test]
+    fn yes_comes_before_its_explanation() {
+        let evidence = [hit("faq", "Do you wrap gifts?", &[("Yes.", 0.1), ("Wrapping costs 3 euros.", 0.8)], 0.9)];
+        let verdict = answer(task("Do you wrap gifts?", &evidence));
+        assert_eq!(verdict.reply, Reply::Answer(vec![(0, 0), (0, 1)]));
     }
 
     #[test]
