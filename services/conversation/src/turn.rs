@@ -22,7 +22,7 @@ use switchboard_proto::{
         Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ReplySentence, RouteResponse,
         generate_response,
     },
-    knowledge::v1::{Filter, QueryForm, SearchRequest, SearchResponse},
+    knowledge::v1::{Correction, Filter, QueryForm, SearchRequest, SearchResponse},
     policy::v1::{Direction, InspectRequest, InspectResponse, Verdict},
 };
 use switchboard_text::{context, redaction};
@@ -169,21 +169,42 @@ impl Turn {
         // What is searched for is the kind of a redacted value, not its placeholder.
         let question = redaction::without_placeholders(&notes.question);
         let history: Vec<context::Turn> = conversation.turns.iter().flat_map(context_turns).collect();
-        notes.understood = context::resolve(&question, &history);
-        let forms = self.embed(clock, call, &question, &history, notes).await;
-        let found = match self.retrieve(clock, call, forms).await {
+        let found = match self.look(clock, call, &question, &history, notes).await {
             Ok(found) => found,
             Err(lost) => {
                 notes.degraded.push(format!("retrieve: {}", lost.word()));
                 return Some(self.lost(&lost, "the documents could not be searched"));
             }
         };
+        let (question, found) = match found.corrections.is_empty() {
+            true => (question, found),
+            // The words found their way past the typos; the vector did not, so it is made again.
+            false => {
+                let meant = correct(&question, &found.corrections);
+                let again = self.look(clock, call, &meant, &history, notes).await;
+                (meant, again.unwrap_or(found))
+            }
+        };
+        notes.understood = context::resolve(&question, &history);
         notes.degraded.extend(found.degraded.iter().map(|list| format!("retrieve: without {list}")));
         if found.hits.is_empty() {
             clock.skip("generate", "no passage was found");
             return Some(self.phrase(Outcome::Unanswered, "no passage was found", Phrase::NoAnswer));
         }
         self.generate(clock, call, question, found, notes, events).await
+    }
+
+    /// Looks for what bears on a question.
+    async fn look(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        question: &str,
+        history: &[context::Turn],
+        notes: &mut Notes,
+    ) -> Result<SearchResponse, Lost> {
+        let forms = self.embed(clock, call, question, history, notes).await;
+        self.retrieve(clock, call, forms).await
     }
 
     async fn embed(
@@ -477,6 +498,22 @@ fn context_turns(turn: &store::Turn) -> [context::Turn; 2] {
     ]
 }
 
+/// A question with its misspelt words replaced. Corrections are in lower case, as search reads them.
+fn correct(question: &str, corrections: &[Correction]) -> String {
+    let mut corrected = String::with_capacity(question.len());
+    let mut rest = question;
+    while let Some(start) = rest.find(char::is_alphanumeric) {
+        let length = rest[start..].find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len() - start);
+        let word = &rest[start..start + length];
+        let lower = word.to_lowercase();
+        let meant = corrections.iter().find(|correction| correction.written == lower);
+        corrected.push_str(&rest[..start]);
+        corrected.push_str(meant.map_or(word, |correction| &correction.corrected));
+        rest = &rest[start + length..];
+    }
+    corrected + rest
+}
+
 /// Gives the citations of a sentence their numbers in the reply: one for each span.
 fn number(sentence: ReplySentence, known: &mut Vec<NumberedCitation>) -> TurnSentence {
     let mut numbered = TurnSentence { text: sentence.text, ..TurnSentence::default() };
@@ -496,4 +533,27 @@ fn number(sentence: ReplySentence, known: &mut Vec<NumberedCitation>) -> TurnSen
         numbered.sources.push(source);
     }
     numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typos_are_replaced_where_they_stand() {
+        let correction = |written: &str, corrected: &str| Correction { written: written.into(), corrected: corrected.into() };
+        let corrections = [correction("pasword", "password"), correction("a", "b")];
+        assert_eq!(correct("My Pasword, pasword2?", &corrections), "My password, pasword2?");
+        assert_eq!(correct("Größe? …", &corrections), "Größe? …");
+    }
+
+    #[test]
+    fn a_span_keeps_its_number() {
+        let citation = |start| Citation { document_id: "a".into(), start, ..Citation::default() };
+        let sentence = |citations| ReplySentence { text: String::new(), citations };
+        let mut known = Vec::new();
+        assert_eq!(number(sentence(vec![citation(1), citation(2)]), &mut known).sources, [1, 2]);
+        let again = number(sentence(vec![citation(2)]), &mut known);
+        assert_eq!((again.sources, again.new_citations.len()), (vec![2], 0));
+    }
 }
