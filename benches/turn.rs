@@ -14,7 +14,8 @@ use std::{
 
 use serde_json::Value;
 use switchboard_proto::conversation::v1::{
-    ConverseRequest, TurnReport, conversation_service_client::ConversationServiceClient, converse_response::Event,
+    ConverseRequest, TurnReport, conversation_service_client::ConversationServiceClient,
+    converse_response::Event,
 };
 use tonic::{Request, transport::Channel};
 
@@ -40,7 +41,16 @@ fn main() {
     let binary = env!("CARGO_BIN_EXE_switchboard");
     let mut up = Command::new(binary);
     up.current_dir(root).arg("--data").arg(data.path());
-    up.args(["--set", "telemetry.log=warn", "up", "--json", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+    up.args([
+        "--set",
+        "telemetry.log=warn",
+        "up",
+        "--json",
+        "--http",
+        "127.0.0.1:0",
+        "--grpc",
+        "127.0.0.1:0",
+    ]);
     let mut node = Node(up.stdout(Stdio::piped()).spawn().expect("the node starts"));
     let mut line = String::new();
     let output = node.0.stdout.take().expect("piped");
@@ -77,7 +87,8 @@ fn main() {
 }
 
 async fn turn(channel: &Channel, key: &str, question: &str) -> TurnReport {
-    let mut request = Request::new(ConverseRequest { text: question.to_owned(), ..ConverseRequest::default() });
+    let mut request =
+        Request::new(ConverseRequest { text: question.to_owned(), ..ConverseRequest::default() });
     request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().expect("ASCII"));
     let mut client = ConversationServiceClient::new(channel.clone());
     let mut stream = client.converse(request).await.expect("a turn").into_inner();
@@ -142,7 +153,8 @@ fn print(reports: &[TurnReport], busy: Busy, ready: &Value, resident: String) {
     println!("{TURNS} warm turns, one caller; milliseconds\n\n{:<16} {:>9} {:>9}", "", "p50", "p99");
     row("turn", reports.iter().map(|report| millis(report.spent)).collect());
     for stage in ["inspect_input", "load_context", "embed_query", "retrieve", "generate", "inspect_output"] {
-        let spent = reports.iter().flat_map(|r| &r.stages).filter(|s| s.name == stage).map(|s| millis(s.spent));
+        let spent =
+            reports.iter().flat_map(|r| &r.stages).filter(|s| s.name == stage).map(|s| millis(s.spent));
         row(stage, spent.collect());
     }
     let beside = |report: &TurnReport| {
@@ -152,6 +164,9 @@ fn print(reports: &[TurnReport], busy: Busy, ready: &Value, resident: String) {
     row("all but these 2", reports.iter().map(beside).collect());
     let mean = reports.iter().map(|report| millis(report.spent)).sum::<f64>() / TURNS as f64;
     let (model, search) = (busy.model * 1e3 / TURNS as f64, busy.search * 1e3 / TURNS as f64);
-    println!("\nmean turn {mean:.2} = model {model:.2} + search {search:.2} + mesh {:.2}", mean - model - search);
+    println!(
+        "\nmean turn {mean:.2} = model {model:.2} + search {search:.2} + mesh {:.2}",
+        mean - model - search
+    );
     println!("ready after {} ms; resident {resident}", ready["ready_ms"]);
 }

@@ -114,7 +114,11 @@ pub(crate) fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.downcast_ref::<ConfigError>().is_some() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            if error.downcast_ref::<ConfigError>().is_some() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
 }

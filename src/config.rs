@@ -102,7 +102,9 @@ pub(crate) struct Process;
 impl Environment for Process {
     fn variables(&self) -> Vec<(String, String)> {
         // Values that are not UTF-8 cannot be ours.
-        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect()
     }
 }
 
@@ -119,10 +121,11 @@ pub(crate) fn load(
     let mut table = toml::Table::new();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     if let Some(path) = file {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        table =
-            text.parse().map_err(|source| ConfigError::Syntax { path: path.clone(), source: Box::new(source) })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        table = text
+            .parse()
+            .map_err(|source| ConfigError::Syntax { path: path.clone(), source: Box::new(source) })?;
     }
     let mut variables = environment.variables();
     variables.sort();
@@ -141,9 +144,11 @@ pub(crate) fn load(
         let reason = error.inner().to_string().trim().to_owned();
         // An unknown key is reported at its parent: look for what was set below it as well.
         let below = |set: &str| set == key || set.starts_with(&format!("{key}.")) || key == ".";
-        let origin = origins.iter().find(|(set, _)| below(set) && (**set == key || reason_names(&reason, set)));
+        let origin =
+            origins.iter().find(|(set, _)| below(set) && (**set == key || reason_names(&reason, set)));
         let origin = origin.map(|(_, origin)| origin.clone());
-        let origin = origin.or_else(|| file.map(|path| Origin::File(path.clone()))).unwrap_or(Origin::Unknown);
+        let origin =
+            origin.or_else(|| file.map(|path| Origin::File(path.clone()))).unwrap_or(Origin::Unknown);
         ConfigError::Key { key, origin, reason }
     })?;
     config.check()?;
@@ -165,12 +170,21 @@ fn set(
 ) -> Result<(), ConfigError> {
     let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
     let value = match parsed {
-        Some(value @ (toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) | toml::Value::Array(_))) => value,
+        Some(
+            value @ (toml::Value::Integer(_)
+            | toml::Value::Float(_)
+            | toml::Value::Boolean(_)
+            | toml::Value::Array(_)),
+        ) => value,
         _ => toml::Value::String(text.to_owned()),
     };
     let mut parts: Vec<&str> = key.split('.').collect();
     let Some(last) = parts.pop().filter(|last| !last.is_empty()) else {
-        return Err(ConfigError::Key { key: key.into(), origin, reason: "a key such as knowledge.chunk_characters".into() });
+        return Err(ConfigError::Key {
+            key: key.into(),
+            origin,
+            reason: "a key such as knowledge.chunk_characters".into(),
+        });
     };
     let mut place = table;
     for part in parts {
@@ -206,7 +220,12 @@ impl Config {
             if crate::roles::Role::parse(role).is_none() {
                 return Err(Invalid::new(key, url, format!("a role as key: {}", crate::roles::names())));
             }
-            if url.parse::<http::Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some()).is_none() {
+            if url
+                .parse::<http::Uri>()
+                .ok()
+                .filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some())
+                .is_none()
+            {
                 return Err(Invalid::new(key, url, "a URL such as http://127.0.0.1:7070"));
             }
         }
@@ -245,8 +264,10 @@ mod tests {
     #[test]
     fn flags_stand_over_environment_over_file() {
         let (_folder, path) = file("[generation]\nmin_answerability = 0.1\n[conversation]\npassages = 3\n");
-        let environment =
-            Map(vec![pair("SWITCHBOARD__GENERATION__MIN_ANSWERABILITY", "0.2"), pair("SWITCHBOARD_API_KEY", "x")]);
+        let environment = Map(vec![
+            pair("SWITCHBOARD__GENERATION__MIN_ANSWERABILITY", "0.2"),
+            pair("SWITCHBOARD_API_KEY", "x"),
+        ]);
         let config = load(Some(&path), &environment, &[pair("conversation.max_turns", "7")]).unwrap();
         assert!((config.generation.min_answerability - 0.2).abs() < 1e-6);
         assert_eq!((config.conversation.passages, config.conversation.max_turns), (3, 7));
@@ -270,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_value_out_of_range_says_the_range() {
-        let message = load(None, &Map(vec![]), &[pair("conversation.passages", "0")]).unwrap_err().to_string();
+        let message =
+            load(None, &Map(vec![]), &[pair("conversation.passages", "0")]).unwrap_err().to_string();
         assert_eq!(message, "conversation.passages = 0 is not allowed: from 1 to 50");
     }
 

@@ -41,7 +41,11 @@ impl Node {
     ///
     /// # Errors
     /// A port that cannot be had.
-    pub(crate) async fn open_gateway(&self, config: &Config, keys: Arc<Keys>) -> Result<(SocketAddr, SocketAddr)> {
+    pub(crate) async fn open_gateway(
+        &self,
+        config: &Config,
+        keys: Arc<Keys>,
+    ) -> Result<(SocketAddr, SocketAddr)> {
         let scrape = self.telemetry.scraper();
         let descriptors = switchboard_proto::DESCRIPTORS;
         let doors =

@@ -17,8 +17,14 @@ pub(crate) enum Role {
 
 impl Role {
     /// Every role, in order of name.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Conversation, Self::Embeddings, Self::Generation, Self::Inference, Self::Knowledge, Self::Policy];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Conversation,
+        Self::Embeddings,
+        Self::Generation,
+        Self::Inference,
+        Self::Knowledge,
+        Self::Policy,
+    ];
 
     /// The name in commands, config and metrics.
     pub(crate) fn name(self) -> &'static str {

@@ -147,7 +147,9 @@ mod tests {
 
     use tokio_util::sync::CancellationToken;
     use tonic::service::Routes;
-    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
 
     use super::*;
     use crate::{Context as Mesh, Deadline, Mounted, Tenant, health::Health, server, testing};
@@ -232,7 +234,8 @@ mod tests {
     }
 
     fn hang_request(call: &Call) -> Request<Body> {
-        let mut request = Request::post("http://mesh/switchboard.test.v1.Test/Hang").body(Body::empty()).unwrap();
+        let mut request =
+            Request::post("http://mesh/switchboard.test.v1.Test/Hang").body(Body::empty()).unwrap();
         request.extensions_mut().insert(call.clone());
         request
     }
@@ -277,7 +280,8 @@ mod tests {
         assert_eq!(status.code(), Code::Unavailable);
         // Nobody listens on the discard port of loopback.
         let channel = Channel::tcp("far", Uri::from_static("http://127.0.0.1:9"));
-        let status = HealthClient::new(channel).check(testing::call("acme").request(watch())).await.unwrap_err();
+        let status =
+            HealthClient::new(channel).check(testing::call("acme").request(watch())).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
     }
 }

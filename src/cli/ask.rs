@@ -66,7 +66,8 @@ impl From<ChannelArg> for Channel {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    humantime_serde::re::humantime::parse_duration(text).map_err(|error| format!("{error}; such as 500ms or 2s"))
+    humantime_serde::re::humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; such as 500ms or 2s"))
 }
 
 /// Longer than any budget: the turn ends itself before this.
@@ -74,7 +75,9 @@ const LIMIT: Duration = Duration::from_secs(660);
 
 pub(crate) async fn ask(global: &Global, args: AskArgs) -> Result<ExitCode> {
     let text = match args.question.as_str() {
-        "-" => std::io::read_to_string(std::io::stdin()).context("the question cannot be read as UTF-8 text")?,
+        "-" => {
+            std::io::read_to_string(std::io::stdin()).context("the question cannot be read as UTF-8 text")?
+        }
         question => question.to_owned(),
     };
     let client = Client::open(global, &args.server, &Role::ALL).await?;
@@ -84,10 +87,9 @@ pub(crate) async fn ask(global: &Global, args: AskArgs) -> Result<ExitCode> {
         channel: Channel::from(args.channel).into(),
         locale: args.locale,
         audiences: args.audiences,
-        budget: args.budget.map(|whole| Budget {
-            first_sentence: None,
-            whole: prost_types::Duration::try_from(whole).ok(),
-        }),
+        budget: args
+            .budget
+            .map(|whole| Budget { first_sentence: None, whole: prost_types::Duration::try_from(whole).ok() }),
     };
     let outcome = converse(&client, request).await;
     client.close().await;
@@ -131,7 +133,10 @@ fn print(turn: &Turn) {
         let place = show::plain(&place.join(" › "));
         let document = show::plain(&citation.document_id);
         show::line(&format!("  [{}] {place}", citation.number));
-        show::line(&show::styled(&format!("      {document}, characters {}-{}", citation.start, citation.end), "2"));
+        show::line(&show::styled(
+            &format!("      {document}, characters {}-{}", citation.start, citation.end),
+            "2",
+        ));
     }
     show::line("");
     let route = turn.route.as_ref().map_or("none", |route| route.model.as_str());
@@ -141,7 +146,8 @@ fn print(turn: &Turn) {
         turn.outcome, turn.spent_ms, turn.reason
     ));
     // One bar for each stage, on one scale: where it began and how long it took.
-    let scale = turn.stages.iter().map(|s| s.started_ms + s.spent_ms).fold(turn.spent_ms, f64::max).max(0.001);
+    let scale =
+        turn.stages.iter().map(|s| s.started_ms + s.spent_ms).fold(turn.spent_ms, f64::max).max(0.001);
     for stage in &turn.stages {
         let bar = bar(stage.started_ms / scale, stage.spent_ms / scale);
         let line = format!(

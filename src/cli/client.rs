@@ -44,7 +44,8 @@ impl Client {
     /// # Errors
     /// A missing or malformed flag, or a role that cannot start.
     pub(crate) async fn open(global: &Global, args: &ServerArgs, roles: &[Role]) -> Result<Self> {
-        let tenant = Tenant::try_new(&args.tenant).map_err(|allowed| anyhow::anyhow!("--tenant: {allowed}"))?;
+        let tenant =
+            Tenant::try_new(&args.tenant).map_err(|allowed| anyhow::anyhow!("--tenant: {allowed}"))?;
         let access = match &args.server {
             Some(uri) => {
                 anyhow::ensure!(

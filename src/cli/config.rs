@@ -26,7 +26,9 @@ pub(crate) fn config(global: &Global, command: &ConfigCommand) -> Result<ExitCod
         ConfigCommand::Check => show::line("the configuration is valid"),
         ConfigCommand::Print { json: true } => show::line(&serde_json::to_string_pretty(&config)?),
         ConfigCommand::Print { json: false } => {
-            show::line(toml::to_string_pretty(&config).context("the configuration cannot be printed")?.trim_end());
+            show::line(
+                toml::to_string_pretty(&config).context("the configuration cannot be printed")?.trim_end(),
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -82,8 +82,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const RESAMPLES: usize = 1_000;
 const MODES: [(&str, SearchMode); 3] =
     [("bm25", SearchMode::Lexical), ("dense", SearchMode::Dense), ("fused", SearchMode::Unspecified)];
-const METRICS: [&str; 8] =
-    ["doc@1", "doc@5", "doc@10", "doc_mrr", "span@1", "span@5", "span@10", "span_mrr"];
+const METRICS: [&str; 8] = ["doc@1", "doc@5", "doc@10", "doc_mrr", "span@1", "span@5", "span@10", "span_mrr"];
 
 pub(crate) async fn eval(global: &Global, command: EvalCommand) -> Result<ExitCode> {
     let EvalCommand::Retrieval(args) = command;
@@ -112,16 +111,17 @@ async fn measure(client: &Client, documents: Vec<Document>, queries: &[Query]) -
     let bar = ingest::progress(documents.len());
     for document in documents {
         // Ids such as `Title#3` carry their title where there is no other.
-        let title = document.title.unwrap_or_else(|| {
-            document.doc_id.split('#').next().unwrap_or_default().to_owned()
-        });
+        let title = document
+            .title
+            .unwrap_or_else(|| document.doc_id.split('#').next().unwrap_or_default().to_owned());
         let header = DocumentHeader {
             document_id: document.doc_id.clone(),
             format: Format::Text.into(),
             title,
             ..DocumentHeader::default()
         };
-        let result = ingest::send(client, header, document.text.into_bytes()).await?.map_err(anyhow::Error::msg)?;
+        let result =
+            ingest::send(client, header, document.text.into_bytes()).await?.map_err(anyhow::Error::msg)?;
         if result.status() == IngestStatus::Rejected {
             bar.suspend(|| eprintln!("rejected {}: {}", document.doc_id, show::plain(&result.reason)));
         }

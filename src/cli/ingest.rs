@@ -148,7 +148,9 @@ pub(crate) async fn send(
     parts.extend(bytes.chunks(CHUNK).map(|chunk| IngestRequest { part: Some(Part::Chunk(chunk.to_vec())) }));
     let mut service = KnowledgeServiceClient::new(client.channel(Role::Knowledge));
     match service.ingest(client.request(stream::iter(parts), LIMIT)?).await {
-        Ok(response) => response.into_inner().results.into_iter().next().context("no result came back").map(Ok),
+        Ok(response) => {
+            response.into_inner().results.into_iter().next().context("no result came back").map(Ok)
+        }
         Err(status) if matches!(status.code(), tonic::Code::InvalidArgument | tonic::Code::OutOfRange) => {
             Ok(Err(status.message().to_owned()))
         }

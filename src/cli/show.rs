@@ -11,7 +11,11 @@ pub(crate) fn line(text: &str) {
 /// escape sequences' first bytes, and bidirectional overrides.
 pub(crate) fn plain(text: &str) -> String {
     text.chars()
-        .filter(|c| !(c.is_control() && *c != '\n') && !('\u{202a}'..='\u{202e}').contains(c) && !('\u{2066}'..='\u{2069}').contains(c))
+        .filter(|c| {
+            !(c.is_control() && *c != '\n')
+                && !('\u{202a}'..='\u{202e}').contains(c)
+                && !('\u{2066}'..='\u{2069}').contains(c)
+        })
         .collect()
 }
 

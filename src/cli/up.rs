@@ -45,7 +45,8 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
     }
     let node = Node::start(&config, &Role::ALL).await?;
     let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
-    let made = if args.new_key || keys.list().is_empty() { Some(keys.create(&tenant, "made by up")?) } else { None };
+    let made =
+        if args.new_key || keys.list().is_empty() { Some(keys.create(&tenant, "made by up")?) } else { None };
     let (http, grpc) = node.open_gateway(&config, keys).await?;
     node.ready();
     let ready_ms = began.elapsed().as_millis();
@@ -63,7 +64,9 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
         match key {
             Some(key) => {
                 show::line(&format!("  API key  {key}"));
-                show::line(&format!("           for tenant {tenant}; it is shown only now, and kept as a hash"));
+                show::line(&format!(
+                    "           for tenant {tenant}; it is shown only now, and kept as a hash"
+                ));
             }
             None => show::line("  API key  one was made before; --new-key makes another"),
         }
@@ -94,7 +97,8 @@ fn role(name: &str) -> Result<Role, String> {
 
 pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
     let began = Instant::now();
-    let overrides: Vec<_> = args.listen.map(|address| ("node.listen", address.to_string())).into_iter().collect();
+    let overrides: Vec<_> =
+        args.listen.map(|address| ("node.listen", address.to_string())).into_iter().collect();
     let config = global.load(&overrides)?;
     let mut roles = args.roles;
     roles.sort();
@@ -105,7 +109,8 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     if args.json {
         let ready_ms = began.elapsed().as_millis();
-        let line = serde_json::json!({ "grpc": format!("http://{address}"), "roles": names, "ready_ms": ready_ms });
+        let line =
+            serde_json::json!({ "grpc": format!("http://{address}"), "roles": names, "ready_ms": ready_ms });
         show::line(&line.to_string());
     } else {
         show::line(&format!("serving {} on http://{address}", names.join(", ")));

@@ -137,12 +137,18 @@ fn a_busy_port_is_named_with_its_key() {
     let address = taken.local_addr().unwrap().to_string();
     let output = run(folder().path(), &["up", "--http", &address, "--grpc", "127.0.0.1:0"]);
     assert!(!output.status.success());
-    assert!(stderr(&output).contains(&address) && stderr(&output).contains("gateway.http"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains(&address) && stderr(&output).contains("gateway.http"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
 fn a_missing_model_or_runtime_says_what_is_missing() {
-    for set in ["inference.repository=/nonexistent/models", "inference.runtime=/nonexistent/libonnxruntime.so"] {
+    for set in
+        ["inference.repository=/nonexistent/models", "inference.runtime=/nonexistent/libonnxruntime.so"]
+    {
         let output = run(folder().path(), &["--set", set, "ask", "hello?"]);
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
         assert!(stderr(&output).contains("/nonexistent/"), "{}", stderr(&output));
@@ -165,7 +171,10 @@ fn a_running_node_answers_and_drains_on_sigterm() {
     let mut up = Up::start(data.path());
     let docs = documents(3);
     let stored = json(&up.client(data.path(), &["ingest", docs.path().to_str().unwrap()]));
-    assert_eq!((&stored["created"], &stored["rejected"]), (&Value::from(3), &Value::from(Vec::<Value>::new())));
+    assert_eq!(
+        (&stored["created"], &stored["rejected"]),
+        (&Value::from(3), &Value::from(Vec::<Value>::new()))
+    );
     let turn = json(&up.client(data.path(), &["ask", "From which hall is parcel 2 sent?"]));
     assert_eq!(turn["outcome"], "answered", "{turn}");
     assert_eq!(turn["citations"][0]["document_id"], "rule-002.md", "{turn}");
@@ -187,13 +196,19 @@ fn what_was_acknowledged_survives_a_kill() {
     assert_eq!(stored["created"], 5);
     let mut command = switchboard(data.path());
     command.args(["ingest", docs.path().to_str().unwrap(), "--server", up.text("grpc")]);
-    let mut ingest =
-        command.env("SWITCHBOARD_API_KEY", up.text("api_key")).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut ingest = command
+        .env("SWITCHBOARD_API_KEY", up.text("api_key"))
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     // Wait until it is in the middle: some of the forty are there, the last is not.
     let database = data.path().join("knowledge/knowledge.db-wal");
     let before = std::fs::metadata(&database).map_or(0, |m| m.len());
     let began = Instant::now();
-    while std::fs::metadata(&database).map_or(0, |m| m.len()) == before && began.elapsed() < Duration::from_secs(20) {
+    while std::fs::metadata(&database).map_or(0, |m| m.len()) == before
+        && began.elapsed() < Duration::from_secs(20)
+    {
         std::thread::yield_now();
     }
     up.signal("-KILL");
@@ -229,7 +244,8 @@ fn a_folder_that_is_measured_is_left_alone() {
         assert_eq!(figures[list]["span@5"], 1.0, "{figures}");
     }
     assert_eq!(figures["questions"], 2);
-    let output = switchboard(data.path()).args(arguments).arg(&queries).arg("--first-turns").output().unwrap();
+    let output =
+        switchboard(data.path()).args(arguments).arg(&queries).arg("--first-turns").output().unwrap();
     assert_eq!(json(&output)["questions"], 1);
     assert!(!data.path().join("knowledge").exists(), "the data folder was not touched");
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use switchboard_gateway::keys::Keys;
 use switchboard_mesh::{Tenant, config::Secret};
 use switchboard_proto::{
-    conversation::v1::{Outcome, conversation_service_client::ConversationServiceClient, converse_response::Event},
+    conversation::v1::{
+        Outcome, conversation_service_client::ConversationServiceClient, converse_response::Event,
+    },
     inference::v1::{ListModelsRequest, inference_service_client::InferenceServiceClient},
     policy::v1::{RestoreRequest, policy_service_client::PolicyServiceClient},
 };
 use tonic::{Code, Request, transport::Channel};
 use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient, server_reflection_request::MessageRequest,
-    server_reflection_response::MessageResponse,
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
 use crate::mesh::{Mesh, assert_code, question, shop};
@@ -45,7 +47,8 @@ async fn door() -> Door {
     let (_, key) = keys.create(&Tenant::try_new("acme").unwrap(), "test").unwrap();
     let any = ([127, 0, 0, 1], 0).into();
     let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
-    let doors = switchboard_gateway::start(config, &mesh.ctx, keys, String::new, switchboard_proto::DESCRIPTORS);
+    let doors =
+        switchboard_gateway::start(config, &mesh.ctx, keys, String::new, switchboard_proto::DESCRIPTORS);
     let grpc = doors.await.unwrap().grpc;
     let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     Door { mesh, channel, key }
@@ -93,7 +96,8 @@ async fn the_tenant_is_the_keys_whatever_the_caller_says() {
     let door = door().await;
     let mut request = door.request(question("How much is standard delivery?"));
     request.metadata_mut().insert("x-switchboard-tenant", "other".parse().unwrap());
-    let mut stream = ConversationServiceClient::new(door.channel.clone()).converse(request).await.unwrap().into_inner();
+    let mut stream =
+        ConversationServiceClient::new(door.channel.clone()).converse(request).await.unwrap().into_inner();
     let mut text = String::new();
     while let Some(event) = stream.message().await.unwrap() {
         if let Some(Event::Sentence(sentence)) = event.event {

@@ -1,11 +1,12 @@
 //! Ingest over a whole mesh: versions, deletion, bad documents.
 
 use futures::stream;
-use switchboard_proto::knowledge::v1::{
-    DeleteDocumentRequest, DocumentHeader, Filter, IngestRequest, IngestStatus, ListDocumentsRequest, QueryForm,
-    SearchMode, SearchRequest, ingest_request::Part, knowledge_service_client::KnowledgeServiceClient,
-};
 use switchboard_proto::conversation::v1::Outcome;
+use switchboard_proto::knowledge::v1::{
+    DeleteDocumentRequest, DocumentHeader, Filter, IngestRequest, IngestStatus, ListDocumentsRequest,
+    QueryForm, SearchMode, SearchRequest, ingest_request::Part,
+    knowledge_service_client::KnowledgeServiceClient,
+};
 
 use crate::mesh::{Mesh, RETURNS, call, shop};
 
@@ -15,8 +16,11 @@ const KNOWLEDGE: [&str; 3] = ["embeddings", "inference", "knowledge"];
 async fn only_what_changed_is_written() {
     let mesh = Mesh::of(&KNOWLEDGE, Default::default()).await;
     // Sections long enough that each is a passage of its own.
-    let section = |name: &str, fact: &str| format!("## {name}\n\n{fact} {}\n\n", "This rule holds for every order. ".repeat(9));
-    let text = |fact: &str| format!("# Rules\n\n{}{}", section("First", fact), section("Second", "Boats float."));
+    let section = |name: &str, fact: &str| {
+        format!("## {name}\n\n{fact} {}\n\n", "This rule holds for every order. ".repeat(9))
+    };
+    let text =
+        |fact: &str| format!("# Rules\n\n{}{}", section("First", fact), section("Second", "Boats float."));
     let first = mesh.ingest("acme", "rules.md", &text("Cats purr.")).await;
     assert_eq!(first.status(), IngestStatus::Created, "{first:?}");
     let same = mesh.ingest("acme", "rules.md", &text("Cats purr.")).await;
@@ -62,7 +66,8 @@ async fn ingest_goes_on_past_a_bad_document_and_keeps_the_old_version() {
     ];
     let parts: Vec<_> = parts.into_iter().map(|part| IngestRequest { part: Some(part) }).collect();
     let mut client = KnowledgeServiceClient::new(mesh.ctx.channel("knowledge"));
-    let results = client.ingest(call("acme").request(stream::iter(parts))).await.unwrap().into_inner().results;
+    let results =
+        client.ingest(call("acme").request(stream::iter(parts))).await.unwrap().into_inner().results;
     let by_id = |id: &str| results.iter().find(|r| r.document_id == id).unwrap();
     for id in ["empty.txt", "image.md", "returns.md", "broken.pdf"] {
         assert_eq!(by_id(id).status(), IngestStatus::Rejected, "{id}");
@@ -80,8 +85,10 @@ async fn audiences_and_locales_narrow_what_is_found() {
     let document = |locale: &str, audience: &str, text: &str| {
         format!("---\nlocale: {locale}\naudience: [{audience}]\n---\n# Lounge\n\n{text}\n")
     };
-    mesh.ingest("acme", "gold.md", &document("en", "gold", "Gold members may use the lounge in Dublin.")).await;
-    mesh.ingest("acme", "de.md", &document("de", "public", "Die Lounge in Dublin ist ab neun Uhr offen.")).await;
+    mesh.ingest("acme", "gold.md", &document("en", "gold", "Gold members may use the lounge in Dublin."))
+        .await;
+    mesh.ingest("acme", "de.md", &document("de", "public", "Die Lounge in Dublin ist ab neun Uhr offen."))
+        .await;
     let mut client = KnowledgeServiceClient::new(mesh.ctx.channel("knowledge"));
     let mut find = async |locale: &str, audiences: &[&str]| -> Vec<String> {
         let request = SearchRequest {

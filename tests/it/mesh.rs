@@ -13,8 +13,8 @@ use http::Uri;
 use switchboard_mesh::{Call, Context, Deadline, Mounted, Tenant, server};
 use switchboard_proto::{
     conversation::v1::{
-        ConverseRequest, ConverseResponse, Outcome, TurnReport, conversation_service_client::ConversationServiceClient,
-        converse_response::Event,
+        ConverseRequest, ConverseResponse, Outcome, TurnReport,
+        conversation_service_client::ConversationServiceClient, converse_response::Event,
     },
     knowledge::v1::{
         DocumentHeader, IngestRequest, IngestResult, ingest_request::Part,
@@ -25,7 +25,8 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 /// Every role, in order of name.
-pub(crate) const ALL: [&str; 6] = ["conversation", "embeddings", "generation", "inference", "knowledge", "policy"];
+pub(crate) const ALL: [&str; 6] =
+    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy"];
 
 /// Roles in this process.
 pub(crate) struct Mesh {
@@ -86,7 +87,13 @@ impl Mesh {
         });
         let stack = self.ctx.node(mounted.collect(), switchboard_proto::DESCRIPTORS).unwrap();
         let stop = self.ctx.stop.clone();
-        self.ctx.tasks.spawn(server::serve(listener, stack, server::Limits::default(), stop, Duration::from_secs(1)));
+        self.ctx.tasks.spawn(server::serve(
+            listener,
+            stack,
+            server::Limits::default(),
+            stop,
+            Duration::from_secs(1),
+        ));
         address
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use switchboard_mesh::{Call, Deadline, Tenant};
 use switchboard_proto::conversation::v1::{
-    Budget, ConverseRequest, Feedback, GetConversationRequest, ListConversationsRequest, Outcome, Rating, StageStatus,
-    SubmitFeedbackRequest, conversation_service_client::ConversationServiceClient,
+    Budget, ConverseRequest, Feedback, GetConversationRequest, ListConversationsRequest, Outcome, Rating,
+    StageStatus, SubmitFeedbackRequest, conversation_service_client::ConversationServiceClient,
 };
 use tonic::Code;
 
@@ -72,7 +72,8 @@ async fn a_card_number_never_leaves_policy() {
 async fn a_spent_budget_ends_well_and_a_spent_deadline_does_not() {
     let mesh = Mesh::whole().await;
     shop(&mesh).await;
-    let request = ConverseRequest { budget: budget(Duration::from_millis(1)), ..question("How long is delivery?") };
+    let request =
+        ConverseRequest { budget: budget(Duration::from_millis(1)), ..question("How long is delivery?") };
     let reply = mesh.converse(&call("acme"), request).await.unwrap();
     assert!(!reply.text.trim().is_empty(), "no silence");
     let late = Call::new(Tenant::try_new("acme").unwrap(), Deadline::after(Duration::from_micros(1)));
@@ -117,16 +118,26 @@ async fn without_embeddings_words_alone_still_answer_and_the_report_says_so() {
     let reply = mesh.ask("Can shoes that were worn outside be returned?").await;
     assert_eq!(reply.outcome(), Outcome::Answered, "{reply:?}");
     assert!(reply.text.contains("worn outside cannot be returned"), "{}", reply.text);
-    assert!(reply.report.degraded.iter().any(|lack| lack.starts_with("embed_query")), "{:?}", reply.report.degraded);
+    assert!(
+        reply.report.degraded.iter().any(|lack| lack.starts_with("embed_query")),
+        "{:?}",
+        reply.report.degraded
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_knowledge_nothing_is_claimed() {
-    let mesh = Mesh::of(&["conversation", "embeddings", "generation", "inference", "policy"], Default::default()).await;
+    let mesh =
+        Mesh::of(&["conversation", "embeddings", "generation", "inference", "policy"], Default::default())
+            .await;
     let reply = mesh.ask("Can I return shoes?").await;
     assert_eq!(reply.outcome(), Outcome::Unanswered);
     assert!(reply.report.citations.is_empty());
-    assert!(reply.report.degraded.iter().any(|lack| lack.starts_with("retrieve")), "{:?}", reply.report.degraded);
+    assert!(
+        reply.report.degraded.iter().any(|lack| lack.starts_with("retrieve")),
+        "{:?}",
+        reply.report.degraded
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +149,10 @@ async fn without_policy_a_turn_fails_closed() {
     assert_eq!(reply.outcome(), Outcome::Unanswered, "{reply:?}");
     let stages: Vec<_> = reply.report.stages.iter().map(|s| (s.name.as_str(), s.status())).collect();
     assert!(stages.contains(&("inspect_input", StageStatus::Failed)), "{stages:?}");
-    assert!(!stages.iter().any(|(name, _)| *name == "embed_query"), "nothing is embedded unchecked: {stages:?}");
+    assert!(
+        !stages.iter().any(|(name, _)| *name == "embed_query"),
+        "nothing is embedded unchecked: {stages:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,7 +106,9 @@ pub fn standalone(question: &str, history: &[Turn]) -> bool {
 #[must_use]
 pub fn forms(question: &str, history: &[Turn]) -> Vec<Form> {
     let mut forms = vec![Form { words: question.to_owned(), meaning: question.to_owned(), weight: 1.0 }];
-    let recent = |count| history.iter().rev().map(|turn| tail(turn.text.trim())).filter(|text| !text.is_empty()).take(count);
+    let recent = |count| {
+        history.iter().rev().map(|turn| tail(turn.text.trim())).filter(|text| !text.is_empty()).take(count)
+    };
     let spoken: Vec<&str> = recent(WORD_TURNS).collect();
     if !spoken.is_empty() {
         let meaning = [question].into_iter().chain(recent(MEANING_TURNS)).collect::<Vec<_>>().join(" ");
@@ -252,7 +254,11 @@ mod tests {
             Turn { speaker: Speaker::Company, text: "Within 30 days.".into() },
         ];
         let forms = forms("and for shoes?", &history);
-        let form = |words: &str, meaning: &str, weight| Form { words: words.into(), meaning: meaning.into(), weight };
+        let form = |words: &str, meaning: &str, weight| Form {
+            words: words.into(),
+            meaning: meaning.into(),
+            weight,
+        };
         assert_eq!(
             forms,
             [

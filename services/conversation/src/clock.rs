@@ -106,7 +106,12 @@ impl Clock {
     }
 
     /// Enters a stage that has ended into the accounts.
-    pub(crate) fn close<T>(&mut self, timing: Timing, outcome: &Result<T, Lost>, describe: impl FnOnce(&T) -> String) {
+    pub(crate) fn close<T>(
+        &mut self,
+        timing: Timing,
+        outcome: &Result<T, Lost>,
+        describe: impl FnOnce(&T) -> String,
+    ) {
         let (status, detail) = match outcome {
             Ok(value) => (StageStatus::Ok, describe(value)),
             Err(Lost::TimedOut) => (StageStatus::TimedOut, "its share of the budget ran out".to_owned()),

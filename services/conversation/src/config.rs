@@ -69,7 +69,8 @@ impl Config {
     /// # Errors
     /// The key and what is allowed.
     pub fn check(&self) -> Result<(), Invalid> {
-        let channels = [("chat", self.chat), ("voice", self.voice), ("social", self.social), ("email", self.email)];
+        let channels =
+            [("chat", self.chat), ("voice", self.voice), ("social", self.social), ("email", self.email)];
         for (name, target) in channels {
             let whole = format!("conversation.{name}.whole");
             let show = |time: Duration| humantime_serde::re::humantime::format_duration(time).to_string();
@@ -78,7 +79,11 @@ impl Config {
             }
             if target.first_sentence > target.whole || target.first_sentence.is_zero() {
                 let key = format!("conversation.{name}.first_sentence");
-                return Err(Invalid::new(key, show(target.first_sentence), format!("above 0, at most {whole}")));
+                return Err(Invalid::new(
+                    key,
+                    show(target.first_sentence),
+                    format!("above 0, at most {whole}"),
+                ));
             }
             within(&format!("conversation.{name}.sentences"), target.sentences, 1..=50)?;
         }

@@ -52,10 +52,15 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
         policy: PolicyServiceClient::new(ctx.channel("policy")),
         embeddings: EmbeddingsServiceClient::new(ctx.channel("embeddings")),
         knowledge: KnowledgeServiceClient::new(ctx.channel("knowledge")).max_decoding_message_size(16 << 20),
-        generation: GenerationServiceClient::new(ctx.channel("generation")).max_encoding_message_size(16 << 20),
+        generation: GenerationServiceClient::new(ctx.channel("generation"))
+            .max_encoding_message_size(16 << 20),
     };
     let store: Arc<dyn store::Store> = Arc::new(store::Memory::new(&config));
     let server = ConversationServiceServer::new(service::Conversations::new(config, peers, store))
         .max_decoding_message_size(1 << 20);
-    Ok(mesh::Mounted { role: ROLE, routes: tonic::service::Routes::new(server), services: vec![SERVICE_NAME] })
+    Ok(mesh::Mounted {
+        role: ROLE,
+        routes: tonic::service::Routes::new(server),
+        services: vec![SERVICE_NAME],
+    })
 }

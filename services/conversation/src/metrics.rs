@@ -9,10 +9,14 @@ use opentelemetry::{
 use switchboard_mesh::telemetry;
 use switchboard_proto::conversation::v1::{Channel, Outcome, StageStatus};
 
-static TURN: LazyLock<Histogram<f64>> =
-    LazyLock::new(|| telemetry::seconds("switchboard_conversation_turn", "Time from a turn's arrival to its report"));
+static TURN: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    telemetry::seconds("switchboard_conversation_turn", "Time from a turn's arrival to its report")
+});
 static FIRST: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    telemetry::seconds("switchboard_conversation_first_sentence", "Time from a turn's arrival to its first sentence")
+    telemetry::seconds(
+        "switchboard_conversation_first_sentence",
+        "Time from a turn's arrival to its first sentence",
+    )
 });
 static STAGE: LazyLock<Histogram<f64>> =
     LazyLock::new(|| telemetry::seconds("switchboard_conversation_stage", "Time that a stage took"));
@@ -28,11 +32,15 @@ pub(crate) fn stage(name: &'static str, status: StageStatus, spent: Duration) {
     STAGE.record(spent.as_secs_f64(), &labels);
 }
 
-pub(crate) fn turn(channel: Channel, outcome: Outcome, spent: Duration, first: Option<Duration>, whole: Duration) {
-    let labels = [
-        KeyValue::new("channel", channel.as_str_name()),
-        KeyValue::new("outcome", outcome.as_str_name()),
-    ];
+pub(crate) fn turn(
+    channel: Channel,
+    outcome: Outcome,
+    spent: Duration,
+    first: Option<Duration>,
+    whole: Duration,
+) {
+    let labels =
+        [KeyValue::new("channel", channel.as_str_name()), KeyValue::new("outcome", outcome.as_str_name())];
     TURN.record(spent.as_secs_f64(), &labels);
     if let Some(first) = first {
         FIRST.record(first.as_secs_f64(), &labels);

@@ -19,9 +19,13 @@ impl Phrase {
             (Self::NoAnswer, false) => "I could not find an answer to that in our documents.",
             (Self::NoAnswer, true) => "Dazu habe ich in unseren Unterlagen keine Antwort gefunden.",
             (Self::NoTime, false) => "I could not find the answer in time. Please ask again.",
-            (Self::NoTime, true) => "Ich konnte die Antwort nicht rechtzeitig finden. Bitte fragen Sie noch einmal.",
+            (Self::NoTime, true) => {
+                "Ich konnte die Antwort nicht rechtzeitig finden. Bitte fragen Sie noch einmal."
+            }
             (Self::NotNow, false) => "I cannot look that up right now. Please try again in a little while.",
-            (Self::NotNow, true) => "Das kann ich gerade nicht nachsehen. Bitte versuchen Sie es etwas später erneut.",
+            (Self::NotNow, true) => {
+                "Das kann ich gerade nicht nachsehen. Bitte versuchen Sie es etwas später erneut."
+            }
         }
     }
 }

@@ -5,11 +5,7 @@ use std::time::Duration;
 use switchboard_mesh::Class;
 use switchboard_proto::conversation::v1::{Channel, ConverseRequest};
 
-use crate::{
-    Config,
-    config::Target,
-    error::Error,
-};
+use crate::{Config, config::Target, error::Error};
 
 const MAX_BUDGET: Duration = Duration::from_secs(600);
 const MIN_BUDGET: Duration = Duration::from_millis(1);
@@ -50,7 +46,9 @@ impl Input {
         if !locale_is_plain(&request.locale) {
             return Err(invalid("locale", "a BCP 47 tag such as `en` or `de-AT`, or empty"));
         }
-        if request.audiences.len() > MAX_AUDIENCES || request.audiences.iter().any(|a| a.is_empty() || a.len() > MAX_NAME) {
+        if request.audiences.len() > MAX_AUDIENCES
+            || request.audiences.iter().any(|a| a.is_empty() || a.len() > MAX_NAME)
+        {
             return Err(invalid("audiences", "at most 16 names of 1 to 64 bytes"));
         }
         let target = target(&request, channel, config)?;
@@ -96,7 +94,8 @@ fn target(request: &ConverseRequest, channel: Channel, config: &Config) -> Resul
         Some(_) => Err(invalid(field, "from 1 ms to 10 minutes")),
     };
     let whole = read("budget.whole", budget.whole, usual.whole)?;
-    let first_sentence = read("budget.first_sentence", budget.first_sentence, usual.first_sentence.min(whole))?;
+    let first_sentence =
+        read("budget.first_sentence", budget.first_sentence, usual.first_sentence.min(whole))?;
     if first_sentence > whole {
         return Err(invalid("budget.first_sentence", "at most budget.whole"));
     }
@@ -137,7 +136,8 @@ mod tests {
         let whole = Some(prost_types::Duration { seconds: 0, nanos: 1_000_000 });
         let budget = Some(Budget { first_sentence: None, whole });
         let input =
-            Input::try_from_request(ConverseRequest { budget, ..request("hello") }, &Config::default()).unwrap();
+            Input::try_from_request(ConverseRequest { budget, ..request("hello") }, &Config::default())
+                .unwrap();
         assert_eq!(input.target.first_sentence, Duration::from_millis(1));
     }
 

@@ -6,9 +6,10 @@ use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use switchboard_mesh::{self as mesh, error};
 use switchboard_proto::{
     conversation::v1::{
-        Conversation, ConverseRequest, ConverseResponse, Feedback, GetConversationRequest, GetConversationResponse,
-        ListConversationsRequest, ListConversationsResponse, Rating, SubmitFeedbackRequest, SubmitFeedbackResponse,
-        Turn as ProtoTurn, conversation_service_server::ConversationService,
+        Conversation, ConverseRequest, ConverseResponse, Feedback, GetConversationRequest,
+        GetConversationResponse, ListConversationsRequest, ListConversationsResponse, Rating,
+        SubmitFeedbackRequest, SubmitFeedbackResponse, Turn as ProtoTurn,
+        conversation_service_server::ConversationService,
     },
     policy::v1::RedactRequest,
 };
@@ -43,7 +44,10 @@ impl Conversations {
 impl ConversationService for Conversations {
     type ConverseStream = Pin<Box<dyn Stream<Item = Result<ConverseResponse, Status>> + Send>>;
 
-    async fn converse(&self, request: Request<ConverseRequest>) -> Result<Response<Self::ConverseStream>, Status> {
+    async fn converse(
+        &self,
+        request: Request<ConverseRequest>,
+    ) -> Result<Response<Self::ConverseStream>, Status> {
         let arrived = Instant::now();
         let call = mesh::Call::of(&request)?;
         call.tenant()?;
@@ -95,7 +99,8 @@ impl ConversationService for Conversations {
         };
         let page = &all[begin..all.len().min(begin + size)];
         let more = begin + page.len() < all.len();
-        let next_page_token = if more { page.last().map(|c| c.id.clone()).unwrap_or_default() } else { String::new() };
+        let next_page_token =
+            if more { page.last().map(|c| c.id.clone()).unwrap_or_default() } else { String::new() };
         let conversations = page.iter().cloned().map(|conversation| encode(conversation, false)).collect();
         Ok(Response::new(ListConversationsResponse { conversations, next_page_token }))
     }
@@ -115,7 +120,8 @@ impl ConversationService for Conversations {
         }
         let rating = feedback.rating();
         let comment = self.redacted(&call, feedback.comment, &request.conversation_id).await?;
-        let stored = self.store.feedback(call.tenant()?, &request.conversation_id, request.turn, (rating, comment));
+        let stored =
+            self.store.feedback(call.tenant()?, &request.conversation_id, request.turn, (rating, comment));
         stored.await.map_err(error::status)?;
         Ok(Response::new(SubmitFeedbackResponse {}))
     }
@@ -123,7 +129,12 @@ impl ConversationService for Conversations {
 
 impl Conversations {
     /// A comment as it may be stored. Without policy nothing is.
-    async fn redacted(&self, call: &mesh::Call, text: String, conversation_id: &str) -> Result<String, Status> {
+    async fn redacted(
+        &self,
+        call: &mesh::Call,
+        text: String,
+        conversation_id: &str,
+    ) -> Result<String, Status> {
         if text.is_empty() {
             return Ok(text);
         }
@@ -137,7 +148,8 @@ fn timestamp(time: SystemTime) -> Option<prost_types::Timestamp> {
 }
 
 fn encode(conversation: store::Conversation, with_turns: bool) -> Conversation {
-    let turns = if with_turns { conversation.turns.into_iter().map(encode_turn).collect() } else { Vec::new() };
+    let turns =
+        if with_turns { conversation.turns.into_iter().map(encode_turn).collect() } else { Vec::new() };
     Conversation {
         conversation_id: conversation.id,
         started_at: timestamp(conversation.started_at),
@@ -157,4 +169,3 @@ fn encode_turn(turn: store::Turn) -> ProtoTurn {
         feedback: turn.feedback.map(|(rating, comment)| Feedback { rating: rating.into(), comment }),
     }
 }
-

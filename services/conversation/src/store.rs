@@ -53,7 +53,13 @@ pub(crate) trait Store: Send + Sync {
     /// All of a tenant's conversations, latest first.
     async fn list(&self, tenant: &Tenant) -> Vec<Conversation>;
     /// Sets the feedback of a turn.
-    async fn feedback(&self, tenant: &Tenant, id: &str, turn: u32, feedback: (Rating, String)) -> Result<(), Error>;
+    async fn feedback(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        turn: u32,
+        feedback: (Rating, String),
+    ) -> Result<(), Error>;
 }
 
 /// Conversations in this process's memory.
@@ -94,8 +100,13 @@ impl Memory {
 impl Store for Memory {
     async fn start(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
         let now = SystemTime::now();
-        let conversation =
-            Conversation { id: id.to_owned(), started_at: now, updated_at: now, turn_count: 1, turns: Vec::new() };
+        let conversation = Conversation {
+            id: id.to_owned(),
+            started_at: now,
+            updated_at: now,
+            turn_count: 1,
+            turns: Vec::new(),
+        };
         let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
         all.put((tenant.clone(), id.to_owned()), (Instant::now(), conversation.clone()));
         Ok(conversation)
@@ -140,7 +151,13 @@ impl Store for Memory {
         own
     }
 
-    async fn feedback(&self, tenant: &Tenant, id: &str, turn: u32, feedback: (Rating, String)) -> Result<(), Error> {
+    async fn feedback(
+        &self,
+        tenant: &Tenant,
+        id: &str,
+        turn: u32,
+        feedback: (Rating, String),
+    ) -> Result<(), Error> {
         self.with(tenant, id, |conversation| {
             let turn = conversation.turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
             turn.feedback = Some(feedback);

@@ -14,8 +14,8 @@ use std::{sync::Arc, time::Duration};
 use switchboard_mesh::{Call, error};
 use switchboard_proto::{
     conversation::v1::{
-        Budget, ConverseResponse, NumberedCitation, Outcome, StageStatus, TurnReport, TurnSentence, TurnStarted,
-        converse_response::Event,
+        Budget, ConverseResponse, NumberedCitation, Outcome, StageStatus, TurnReport, TurnSentence,
+        TurnStarted, converse_response::Event,
     },
     embeddings::v1::EmbedRequest,
     generation::v1::{
@@ -99,7 +99,9 @@ impl Turn {
             return;
         }
         let end = match inspected {
-            Ok(inspected) => self.answer(&mut clock, &call, inspected, &conversation, &mut notes, &events).await,
+            Ok(inspected) => {
+                self.answer(&mut clock, &call, inspected, &conversation, &mut notes, &events).await
+            }
             Err(lost) => {
                 notes.degraded.push(format!("inspect_input: {}", lost.word()));
                 Some(self.lost(&lost, "the question could not be checked"))
@@ -140,7 +142,8 @@ impl Turn {
             0 => String::new(),
             redacted => format!("{redacted} redacted"),
         });
-        let accounted = loaded.as_ref().map(|found| found.turns.len()).map_err(|status| Lost::Failed(status.code()));
+        let accounted =
+            loaded.as_ref().map(|found| found.turns.len()).map_err(|status| Lost::Failed(status.code()));
         clock.close(loading, &accounted, |turns| format!("{turns} earlier turns"));
         (inspected, loaded)
     }
@@ -251,7 +254,12 @@ impl Turn {
         forms
     }
 
-    async fn retrieve(&self, clock: &mut Clock, call: &Call, forms: Vec<QueryForm>) -> Result<SearchResponse, Lost> {
+    async fn retrieve(
+        &self,
+        clock: &mut Clock,
+        call: &Call,
+        forms: Vec<QueryForm>,
+    ) -> Result<SearchResponse, Lost> {
         let request = SearchRequest {
             forms,
             limit: self.passages,
@@ -284,7 +292,11 @@ impl Turn {
         events: &Events,
     ) -> Option<End> {
         let request = GenerateRequest {
-            resolved_question: if notes.understood == question { String::new() } else { notes.understood.clone() },
+            resolved_question: if notes.understood == question {
+                String::new()
+            } else {
+                notes.understood.clone()
+            },
             question,
             evidence: found.hits,
             model: String::new(),
@@ -296,7 +308,9 @@ impl Turn {
         let inspecting = clock.begin("inspect_output");
         let mut generation = self.peers.generation.clone();
         let opened = timing
-            .limit(call, async |call: Call| Ok(generation.generate(call.request(request)).await?.into_inner()))
+            .limit(call, async |call: Call| {
+                Ok(generation.generate(call.request(request)).await?.into_inner())
+            })
             .await;
         let mut stream = match opened {
             Ok(stream) => stream,
@@ -355,7 +369,8 @@ impl Turn {
                 generate_response::Event::Finish(finish) => return Read::Done(finish),
                 generate_response::Event::Sentence(sentence) => {
                     let began = Instant::now();
-                    let checked = self.inspect_output(call, &notes.conversation_id, sentence.text.clone()).await;
+                    let checked =
+                        self.inspect_output(call, &notes.conversation_id, sentence.text.clone()).await;
                     *checking += began.elapsed().max(Duration::from_nanos(1));
                     let Ok(text) = checked else { return Read::Blocked };
                     let sentence = number(ReplySentence { text, ..sentence }, &mut notes.citations);
@@ -367,7 +382,12 @@ impl Turn {
         }
     }
 
-    async fn inspect_output(&self, call: &Call, conversation_id: &str, text: String) -> Result<String, Status> {
+    async fn inspect_output(
+        &self,
+        call: &Call,
+        conversation_id: &str,
+        text: String,
+    ) -> Result<String, Status> {
         let request = InspectRequest {
             text,
             direction: Direction::Output.into(),
@@ -383,7 +403,12 @@ impl Turn {
         }
     }
 
-    async fn say(&self, sentence: TurnSentence, notes: &mut Notes, events: &Events) -> Result<(), CallerLeft> {
+    async fn say(
+        &self,
+        sentence: TurnSentence,
+        notes: &mut Notes,
+        events: &Events,
+    ) -> Result<(), CallerLeft> {
         if !notes.reply.is_empty() {
             notes.reply.push(' ');
         }
@@ -395,13 +420,17 @@ impl Turn {
     fn end_of(&self, finish: &Finish, notes: &mut Notes) -> End {
         notes.cost_micros = finish.cost_micros;
         match finish.reason() {
-            FinishReason::NeedsClarification => {
-                End::of(Outcome::Asked, "the question can mean several things", Some(finish.clarification.clone()))
-            }
+            FinishReason::NeedsClarification => End::of(
+                Outcome::Asked,
+                "the question can mean several things",
+                Some(finish.clarification.clone()),
+            ),
             _ if notes.reply.is_empty() => {
                 self.phrase(Outcome::Unanswered, "the documents do not answer the question", Phrase::NoAnswer)
             }
-            FinishReason::Cut => End::of(Outcome::Answered, "the budget ran out; what was ready was sent", None),
+            FinishReason::Cut => {
+                End::of(Outcome::Answered, "the budget ran out; what was ready was sent", None)
+            }
             _ => End::of(Outcome::Answered, "the documents answer the question", None),
         }
     }
@@ -493,7 +522,10 @@ async fn send(events: &Events, event: Event) -> Result<(), CallerLeft> {
 
 fn context_turns(turn: &store::Turn) -> [context::Turn; 2] {
     [
-        context::Turn { speaker: context::Speaker::Customer, text: redaction::without_placeholders(&turn.text) },
+        context::Turn {
+            speaker: context::Speaker::Customer,
+            text: redaction::without_placeholders(&turn.text),
+        },
         context::Turn { speaker: context::Speaker::Company, text: turn.reply.clone() },
     ]
 }
@@ -541,7 +573,10 @@ mod tests {
 
     #[test]
     fn typos_are_replaced_where_they_stand() {
-        let correction = |written: &str, corrected: &str| Correction { written: written.into(), corrected: corrected.into() };
+        let correction = |written: &str, corrected: &str| Correction {
+            written: written.into(),
+            corrected: corrected.into(),
+        };
         let corrections = [correction("pasword", "password"), correction("a", "b")];
         assert_eq!(correct("My Pasword, pasword2?", &corrections), "My password, pasword2?");
         assert_eq!(correct("Größe? …", &corrections), "Größe? …");

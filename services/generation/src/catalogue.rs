@@ -28,15 +28,20 @@ pub(crate) fn cards() -> Vec<ModelCard> {
 /// `UnknownModel` when `wanted` names none.
 pub(crate) fn route(wanted: &str) -> Result<RouteResponse, Error> {
     let cards = cards();
-    let chosen = if wanted.is_empty() { cards.first() } else { cards.iter().find(|card| card.name == wanted) };
+    let chosen =
+        if wanted.is_empty() { cards.first() } else { cards.iter().find(|card| card.name == wanted) };
     let chosen = chosen.ok_or_else(|| Error::UnknownModel { name: wanted.chars().take(64).collect() })?;
     let candidates = cards
         .iter()
         .map(|card| Candidate {
             model: card.name.clone(),
             eligible: wanted.is_empty() || card.name == wanted,
-            reason: if card.name == chosen.name { "highest expected quality that is in time" } else { "not asked for" }
-                .into(),
+            reason: if card.name == chosen.name {
+                "highest expected quality that is in time"
+            } else {
+                "not asked for"
+            }
+            .into(),
             expected_quality: card.quality,
             in_time_probability: 1.0,
         })

@@ -128,7 +128,9 @@ fn weigh<'a>(question: &BTreeSet<String>, task: Task<'a>) -> Vec<Candidate<'a>> 
         let above: HashSet<String> = words::terms(&above, language).into_iter().collect();
         for (index, sentence) in hit.sentences.iter().enumerate() {
             // Passages of one section may overlap by whole sentences.
-            if !seen.insert((&passage.document_id, sentence.start)) || is_heading(sentence, &passage.heading_path) {
+            if !seen.insert((&passage.document_id, sentence.start))
+                || is_heading(sentence, &passage.heading_path)
+            {
                 continue;
             }
             candidates.push(Candidate {
@@ -227,7 +229,8 @@ fn answerability(task: Task<'_>, question: &BTreeSet<String>) -> f32 {
     let sentence = max(|hit| hit.sentences.iter().map(|s| s.similarity).fold(0.0, f32::max));
     let unknown = (task.unknown_terms.len() as f32 / question.len() as f32).min(1.0);
     let z = if passage > 0.0 || sentence > 0.0 {
-        let agree = task.evidence.iter().filter(|hit| within(hit.lexical_rank) && within(hit.dense_rank)).count();
+        let agree =
+            task.evidence.iter().filter(|hit| within(hit.lexical_rank) && within(hit.dense_rank)).count();
         let agree = agree as f32 / task.evidence.len() as f32;
         let lean = if task.follows_up { HISTORY_LENDS } else { 0.0 };
         8.0 * sentence + 10.0 * passage + 2.5 * agree - 10.0 - lean - UNKNOWN * unknown
@@ -288,7 +291,15 @@ mod tests {
     }
 
     fn task<'a>(question: &'a str, evidence: &'a [Hit]) -> Task<'a> {
-        Task { question, evidence, language: Language::English, follows_up: false, unknown_terms: &[], max_sentences: 3, min_answerability: 0.5 }
+        Task {
+            question,
+            evidence,
+            language: Language::English,
+            follows_up: false,
+            unknown_terms: &[],
+            max_sentences: 3,
+            min_answerability: 0.5,
+        }
     }
 
     #[test]
@@ -330,7 +341,8 @@ mod tests {
             &[("These cannot be returned:", 0.5), ("swimwear without its seal", 0.9), ("gift cards", 0.2)],
             0.9,
         )];
-        let Reply::Answer(chosen) = answer(task("Can I return swimwear without a seal?", &evidence)).reply else {
+        let Reply::Answer(chosen) = answer(task("Can I return swimwear without a seal?", &evidence)).reply
+        else {
             panic!("an answer was expected");
         };
         assert!(chosen.starts_with(&[(0, 0), (0, 1)]), "{chosen:?}");
@@ -355,7 +367,8 @@ mod tests {
 
     #[test]
     fn yes_comes_before_its_explanation() {
-        let evidence = [hit("faq", "Do you wrap gifts?", &[("Yes.", 0.1), ("Wrapping costs 3 euros.", 0.8)], 0.9)];
+        let evidence =
+            [hit("faq", "Do you wrap gifts?", &[("Yes.", 0.1), ("Wrapping costs 3 euros.", 0.8)], 0.9)];
         let verdict = answer(task("Do you wrap gifts?", &evidence));
         assert_eq!(verdict.reply, Reply::Answer(vec![(0, 0), (0, 1)]));
     }
@@ -364,6 +377,8 @@ mod tests {
     fn one_word_with_many_meanings_is_asked_back() {
         let evidence: Vec<Hit> =
             ["Returns", "Shipping", "Warranty"].map(|t| hit(t, t, &[("Fees apply.", 0.6)], 1.0)).into();
-        assert!(matches!(answer(task("fees?", &evidence)).reply, Reply::Clarify(topics) if topics.len() == 3));
+        assert!(
+            matches!(answer(task("fees?", &evidence)).reply, Reply::Clarify(topics) if topics.len() == 3)
+        );
     }
 }

@@ -30,5 +30,9 @@ pub async fn start(config: Config, _ctx: &mesh::Context) -> Result<mesh::Mounted
     // Evidence of a hundred passages with their sentences stays well below this.
     let server =
         GenerationServiceServer::new(service::Generation::new(config)).max_decoding_message_size(8 << 20);
-    Ok(mesh::Mounted { role: ROLE, routes: tonic::service::Routes::new(server), services: vec![SERVICE_NAME] })
+    Ok(mesh::Mounted {
+        role: ROLE,
+        routes: tonic::service::Routes::new(server),
+        services: vec![SERVICE_NAME],
+    })
 }

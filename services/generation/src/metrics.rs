@@ -6,7 +6,10 @@ use opentelemetry::{KeyValue, metrics::Counter};
 use switchboard_mesh::telemetry::meter;
 
 static REPLIES: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    meter().u64_counter("switchboard_generation_replies").with_description("Replies, by card and how they ended").build()
+    meter()
+        .u64_counter("switchboard_generation_replies")
+        .with_description("Replies, by card and how they ended")
+        .build()
 });
 
 /// Counts a reply of `card` that ended for `reason`, one of a fixed set.

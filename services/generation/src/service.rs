@@ -6,8 +6,8 @@ use futures::{Stream, stream};
 use switchboard_mesh::{self as mesh, error};
 use switchboard_proto::{
     generation::v1::{
-        Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ListModelsRequest, ListModelsResponse,
-        ReplySentence, RouteRequest, RouteResponse, generate_response::Event,
+        Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ListModelsRequest,
+        ListModelsResponse, ReplySentence, RouteRequest, RouteResponse, generate_response::Event,
         generation_service_server::GenerationService,
     },
     knowledge::v1::Hit,
@@ -41,7 +41,10 @@ impl Generation {
 impl GenerationService for Generation {
     type GenerateStream = Pin<Box<dyn Stream<Item = Result<GenerateResponse, Status>> + Send>>;
 
-    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Self::GenerateStream>, Status> {
+    async fn generate(
+        &self,
+        request: Request<GenerateRequest>,
+    ) -> Result<Response<Self::GenerateStream>, Status> {
         mesh::Call::of(&request)?.tenant()?;
         let request = request.into_inner();
         check(&request).map_err(error::status)?;
@@ -66,14 +69,20 @@ impl GenerationService for Generation {
         catalogue::route(&request.model).map(Response::new).map_err(error::status)
     }
 
-    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+    async fn list_models(
+        &self,
+        _: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
         Ok(Response::new(ListModelsResponse { models: catalogue::cards() }))
     }
 }
 
 fn question(text: &str) -> Result<(), Error> {
     if text.trim().is_empty() || text.chars().count() > MAX_QUESTION_CHARACTERS {
-        return Err(Error::Invalid { field: "question", allowed: "1 to 8,000 characters, not all of them blank" });
+        return Err(Error::Invalid {
+            field: "question",
+            allowed: "1 to 8,000 characters, not all of them blank",
+        });
     }
     Ok(())
 }
@@ -95,7 +104,11 @@ fn check(request: &GenerateRequest) -> Result<(), Error> {
 fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f32) -> Vec<Event> {
     let wanted = if request.max_sentences == 0 { DEFAULT_SENTENCES } else { request.max_sentences };
     let verdict = extractive::answer(Task {
-        question: if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question },
+        question: if request.resolved_question.is_empty() {
+            &request.question
+        } else {
+            &request.resolved_question
+        },
         evidence: &request.evidence,
         language: Language::of_tag(&request.locale),
         follows_up: !request.resolved_question.is_empty(),
@@ -107,7 +120,8 @@ fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f
     let mut events = vec![Event::Route(route)];
     let (reason, label) = match verdict.reply {
         Reply::Answer(positions) => {
-            let sentences = positions.into_iter().filter_map(|(hit, sentence)| cite(&request.evidence[hit], sentence));
+            let sentences =
+                positions.into_iter().filter_map(|(hit, sentence)| cite(&request.evidence[hit], sentence));
             events.extend(sentences.map(Event::Sentence));
             (FinishReason::Complete, "complete")
         }
