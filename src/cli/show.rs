@@ -10,13 +10,9 @@ pub(crate) fn line(text: &str) {
 /// Text from outside with everything that a terminal would obey taken out: control characters,
 /// escape sequences' first bytes, and bidirectional overrides.
 pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .filter(|c| {
-            !(c.is_control() && *c != '\n')
-                && !('\u{202a}'..='\u{202e}').contains(c)
-                && !('\u{2066}'..='\u{2069}').contains(c)
-        })
-        .collect()
+    let overrides =
+        |c: char| ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    text.chars().filter(|&c| c == '\n' || !(c.is_control() || overrides(c))).collect()
 }
 
 /// Whether standard output is a terminal, where colour helps.

@@ -10,6 +10,7 @@ pub mod context;
 pub mod redaction;
 pub mod sentences;
 mod span;
+pub mod validity;
 pub mod words;
 
 pub use span::Span;

@@ -35,6 +35,8 @@ pub(crate) struct Document {
     pub(crate) uri: String,
     pub(crate) version: String,
     pub(crate) passages: u32,
+    /// It says of itself that it no longer holds.
+    pub(crate) outdated: bool,
     /// Milliseconds since 1970.
     pub(crate) ingested_at: i64,
 }
@@ -130,6 +132,7 @@ mod tests {
             uri: String::new(),
             version: String::new(),
             passages: 0,
+            outdated: false,
             ingested_at: 0,
         }
     }

@@ -108,6 +108,7 @@ impl Ingest {
             space.map_or_else(Known::default, |space| Known::of(&read(&space.catalog), &header.document_id));
         let (stored, model) = self.embed(call, &prepared.parsed.title, drafts, known).await?;
         let passages = stored.len() as u32;
+        let outdated = prepared.parsed.outdated();
         let document = Document {
             id: header.document_id,
             title: prepared.parsed.title,
@@ -116,6 +117,7 @@ impl Ingest {
             uri: header.uri,
             version: version.clone(),
             passages,
+            outdated,
             ingested_at: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis() as i64),

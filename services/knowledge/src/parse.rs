@@ -69,6 +69,15 @@ pub(crate) struct Parsed {
     pub(crate) loose_headings: bool,
 }
 
+impl Parsed {
+    /// Whether the document says of itself that it no longer holds.
+    pub(crate) fn outdated(&self) -> bool {
+        let first = self.blocks.iter().find(|block| block.kind == Kind::Body);
+        let beginning = first.map_or("", |block| &self.text[block.range.clone()]);
+        switchboard_text::validity::outdated(&self.title, beginning)
+    }
+}
+
 /// Reads a document. `bytes` are at most the configured size; may take seconds, and may panic
 /// inside a parser of another crate, so call it where that is caught.
 ///

@@ -20,6 +20,10 @@ use crate::{
 /// Passages of each ranked list that take part in the fusion, at least.
 const DEPTH: usize = 200;
 
+/// What the score of a passage counts for when its document says that it no longer holds: behind all
+/// that holds and is nearly as good, before what has nothing to do with the question.
+const OUTDATED: f32 = 0.5;
+
 /// Which ranked lists take part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -213,7 +217,14 @@ fn rank(catalog: &Catalog, limit: usize, lists: &Lists, asked: &Asked, vector: O
     let similar = |row: &[f32]| vector.map_or(0.0, |vector| dot(vector, row).clamp(-1.0, 1.0));
     let mut kept: Vec<(u32, &Passage)> = Vec::with_capacity(limit);
     let mut hits = Vec::with_capacity(limit);
-    for (slot, score) in fuse(lists.lexical.iter().chain(&lists.dense)) {
+    let mut fused = fuse(lists.lexical.iter().chain(&lists.dense));
+    for (slot, score) in &mut fused {
+        if catalog.passage(*slot).is_some_and(|passage| passage.document.outdated) {
+            *score *= OUTDATED;
+        }
+    }
+    fused.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    for (slot, score) in fused {
         let Some(passage) = catalog.passage(slot) else { continue };
         if kept.iter().any(|(_, other)| covers_same_ground(passage, other)) {
             continue;
@@ -274,6 +285,7 @@ mod tests {
                 uri: String::new(),
                 version: String::new(),
                 passages: 1,
+                outdated: id.starts_with("old"),
                 ingested_at: 0,
             };
             let length = text.chars().count() as u32;
@@ -380,6 +392,18 @@ mod tests {
         let found = run(&catalog, &Query { forms: vectors, ..query("x", None) });
         assert_eq!(ids(&catalog, &found), ["b", "a"]);
         assert!((found.hits[0].similarity - 1.0 / 1.25_f32.sqrt()).abs() < 1e-6, "to the mixed vector");
+    }
+
+    #[test]
+    fn what_no_longer_holds_comes_after_what_does() {
+        let catalog = catalog(&[
+            ("old", "Returns take 14 days.", [1.0, 0.0]),
+            ("new", "Returns take a month.", [0.9, 0.1]),
+        ]);
+        assert_eq!(
+            ids(&catalog, &run(&catalog, &query("14 days returns", Some([1.0, 0.0])))),
+            ["new", "old"]
+        );
     }
 
     #[test]

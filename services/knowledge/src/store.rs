@@ -324,6 +324,7 @@ mod tests {
                 uri: String::new(),
                 version: texts.join("|"),
                 passages: 0,
+                outdated: false,
                 ingested_at: 7,
             },
             passages: texts.iter().map(|text| passage(id, text)).collect(),

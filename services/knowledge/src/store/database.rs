@@ -108,7 +108,7 @@ fn load_tenant(
     catalog: &mut Catalog,
 ) -> rusqlite::Result<()> {
     let mut documents = connection.prepare_cached(
-        "SELECT id, document_id, title, locale, audiences, uri, version, ingested_at FROM documents WHERE tenant = ?1",
+        "SELECT id, document_id, title, locale, audiences, uri, version, ingested_at, outdated FROM documents WHERE tenant = ?1",
     )?;
     let mut passages = connection.prepare_cached(
         "SELECT id, passage_id, fingerprint, headings, first, past, text, vector
@@ -153,6 +153,7 @@ fn load_tenant(
             version: row.get(6)?,
             passages: held.len() as u32,
             ingested_at: row.get(7)?,
+            outdated: row.get(8)?,
         };
         catalog.replace(document, held);
     }
@@ -315,11 +316,11 @@ fn put_document(change: &Transaction<'_>, tenant: i64, document: &Document) -> r
         .optional()?;
     let number = change
         .prepare_cached(
-            "INSERT INTO documents (tenant, document_id, title, locale, audiences, uri, version, ingested_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            "INSERT INTO documents (tenant, document_id, title, locale, audiences, uri, version, ingested_at, outdated)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (tenant, document_id) DO UPDATE SET title = excluded.title, locale = excluded.locale,
              audiences = excluded.audiences, uri = excluded.uri, version = excluded.version,
-             ingested_at = excluded.ingested_at
+             ingested_at = excluded.ingested_at, outdated = excluded.outdated
              RETURNING id",
         )?
         .query_row(
@@ -331,7 +332,8 @@ fn put_document(change: &Transaction<'_>, tenant: i64, document: &Document) -> r
                 json(&document.audiences),
                 document.uri,
                 document.version,
-                document.ingested_at
+                document.ingested_at,
+                document.outdated
             ],
             |row| row.get(0),
         )?;

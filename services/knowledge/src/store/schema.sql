@@ -23,6 +23,7 @@ CREATE TABLE documents (
     uri TEXT NOT NULL,
     version TEXT NOT NULL,
     ingested_at INTEGER NOT NULL, -- milliseconds since 1970
+    outdated INTEGER NOT NULL,    -- 1: says of itself that it no longer holds
     UNIQUE (tenant, document_id)
 ) STRICT;
 
