@@ -75,7 +75,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl Global {
-    /// Loads the configuration with the flags over it; `defaults` stand below the file.
+    /// Loads the configuration with the flags over it, and `more` over those.
     fn load(&self, more: &[(&str, String)]) -> Result<Config, ConfigError> {
         let usual = PathBuf::from("switchboard.toml");
         let file = self.config.clone().or_else(|| usual.is_file().then_some(usual));

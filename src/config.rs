@@ -118,14 +118,17 @@ pub(crate) fn load(
     environment: &dyn Environment,
     overrides: &[(String, String)],
 ) -> Result<Config, ConfigError> {
-    let mut table = toml::Table::new();
+    // Everything stands on the defaults, so that a part of a table can be set alone.
+    let defaults = toml::Table::try_from(Config::default());
+    let mut table = defaults.unwrap_or_default();
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
     if let Some(path) = file {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        table = text
+        let file: toml::Table = text
             .parse()
             .map_err(|source| ConfigError::Syntax { path: path.clone(), source: Box::new(source) })?;
+        lay_over(&mut table, file);
     }
     let mut variables = environment.variables();
     variables.sort();
@@ -159,8 +162,20 @@ fn reason_names(reason: &str, key: &str) -> bool {
     key.rsplit('.').next().is_some_and(|last| reason.contains(&format!("`{last}`")))
 }
 
-/// Sets a dotted key. The text is taken as TOML where it is a number, a boolean or an array, and as
-/// a string otherwise.
+/// Lays the keys of `over` over those of `under`, table by table.
+fn lay_over(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Sets a dotted key. Where the default is no string, the text is taken as TOML if it is a number, a
+/// boolean or an array; else it is the string.
 fn set(
     table: &mut toml::Table,
     key: &str,
@@ -197,6 +212,11 @@ fn set(
             }
         };
     }
+    let value = if place.get(last).is_some_and(toml::Value::is_str) {
+        toml::Value::String(text.to_owned())
+    } else {
+        value
+    };
     place.insert(last.to_owned(), value);
     origins.insert(key.to_owned(), origin);
     Ok(())
@@ -208,6 +228,7 @@ impl Config {
     /// # Errors
     /// The first key whose value is not allowed.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.telemetry.check()?;
         self.gateway.check()?;
         self.conversation.check()?;
         self.generation.check()?;
@@ -294,6 +315,14 @@ mod tests {
         let message =
             load(None, &Map(vec![]), &[pair("conversation.passages", "0")]).unwrap_err().to_string();
         assert_eq!(message, "conversation.passages = 0 is not allowed: from 1 to 50");
+    }
+
+    #[test]
+    fn a_part_of_a_table_can_be_set_alone() {
+        let overrides = [pair("conversation.chat.whole", "5s"), pair("data", "2024")];
+        let config = load(None, &Map(vec![]), &overrides).unwrap();
+        assert_eq!(config.conversation.chat.whole, std::time::Duration::from_secs(5));
+        assert_eq!(config.data.0, PathBuf::from("2024"));
     }
 
     #[test]

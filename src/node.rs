@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use switchboard_gateway::keys::Keys;
 use switchboard_mesh::{
-    Context, Mounted, bootstrap, config as mesh_config, server,
+    Context, Mounted,
+    bootstrap::Signals,
+    config as mesh_config, server,
     telemetry::{self, Telemetry},
 };
 
@@ -24,7 +26,7 @@ impl Node {
     /// Starts telemetry and `roles`, side by side, and connects them.
     ///
     /// # Errors
-    /// The first role that cannot start, with its reason; nothing keeps running.
+    /// The first role that cannot start, with its reason.
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Self> {
         let telemetry = telemetry::start(&config.telemetry)?;
         mesh_config::writable_folder("data", &config.data.0)?;
@@ -33,6 +35,12 @@ impl Node {
         let mounted = try_join_all(roles.iter().map(|role| role.start(config, &ctx))).await?;
         for role in &mounted {
             ctx.mount(role);
+        }
+        for role in ctx.missing() {
+            tracing::warn!(
+                role,
+                "a peer is neither in this process nor under [peers]: calls to it will fail"
+            );
         }
         Ok(Self { ctx, mounted, telemetry, drain: config.node.drain })
     }
@@ -75,20 +83,21 @@ impl Node {
         Ok(bound)
     }
 
-    /// Reports the node as ready, waits for SIGINT or SIGTERM, and drains.
+    /// Reports the whole node as serving. Signals that come from now on end it well.
     ///
     /// # Errors
     /// When signals cannot be waited for.
-    pub(crate) async fn serve_until_signal(self) -> Result<()> {
-        let signal = bootstrap::signal().await.context("signals cannot be waited for")?;
-        tracing::info!(signal, "draining");
-        self.stop().await;
-        Ok(())
+    pub(crate) fn ready(&self) -> Result<Signals> {
+        let signals = Signals::listen().context("signals cannot be waited for")?;
+        self.ctx.health.set("", true);
+        Ok(signals)
     }
 
-    /// Reports the whole node as serving.
-    pub(crate) fn ready(&self) {
-        self.ctx.health.set("", true);
+    /// Waits for SIGINT or SIGTERM, and drains.
+    pub(crate) async fn serve_until(self, mut signals: Signals) {
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining");
+        self.stop().await;
     }
 
     /// Drains and flushes.

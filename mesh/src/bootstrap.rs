@@ -8,15 +8,11 @@ use std::{
 };
 
 use http::Uri;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{
-    client::Channel,
-    health::Health,
-    local::Slot,
-    server::{Limits, Stack},
-};
+use crate::{client::Channel, health::Health, local::Slot, server::Stack};
 
 /// What a role is given to start with: its peers, a place for its data, and a sign to stop.
 #[derive(Clone)]
@@ -112,6 +108,14 @@ impl Context {
         }
     }
 
+    /// Roles that something in this process calls and that are neither here nor elsewhere.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let empty = peers.iter().filter(|(_, peer)| matches!(peer, Peer::Local(slot) if slot.is_empty()));
+        empty.map(|(role, _)| role.clone()).collect()
+    }
+
     /// Every mounted role as one service, with health and reflection over `descriptors` (an encoded
     /// `FileDescriptorSet`), behind the server stack.
     ///
@@ -139,7 +143,8 @@ impl Context {
         self.health.stop();
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        // Listeners bound their own drain by the same limit; they shall have the last word.
+        if tokio::time::timeout(limit + Duration::from_secs(1), self.tasks.wait()).await.is_err() {
             tracing::warn!(
                 ?limit,
                 left = self.tasks.len(),
@@ -147,12 +152,6 @@ impl Context {
             );
         }
     }
-}
-
-/// The limits under which a node serves other nodes.
-#[must_use]
-pub fn node_limits() -> Limits {
-    Limits::default()
 }
 
 fn without_fallback(routes: Routes) -> axum::Router {
@@ -179,16 +178,26 @@ pub fn reflection(
     Ok(Routes::new(build().build_v1()?).add_service(build().build_v1alpha()?))
 }
 
-/// Waits for SIGINT or SIGTERM.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub async fn signal() -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    })
+/// SIGINT and SIGTERM, from the moment of [`Signals::listen`] on.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Begins to listen; the signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for either, and names it.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
 }

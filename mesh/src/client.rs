@@ -21,7 +21,7 @@ use crate::{
     Call,
     deadline::{self, DeadlineBody},
     local::Slot,
-    telemetry,
+    telemetry::{self, Recorded, Recorder, Side},
 };
 
 /// A way to reach a role; give it to a generated client.
@@ -58,12 +58,6 @@ impl Channel {
         Self { role: role.into(), transport: Transport::Tcp(endpoint.connect_lazy()) }
     }
 
-    /// The role at the other end.
-    #[must_use]
-    pub fn role(&self) -> &str {
-        &self.role
-    }
-
     /// Carries one call. Errors come as a response with a gRPC status, never as a transport error.
     async fn exchange(self, mut request: Request<Body>) -> Response<Body> {
         let call = match request.extensions().get::<Call>() {
@@ -77,12 +71,12 @@ impl Channel {
         if call.deadline.expired() {
             return deadline::exceeded().into_http();
         }
-        let started = tokio::time::Instant::now();
         let method = telemetry::Method::of(request.uri());
         let span = telemetry::client_span(&method);
+        let mut recorder = Recorder::new(Side::Client, method, span.clone());
         call.write(request.headers_mut());
         telemetry::inject(&span, request.headers_mut());
-        let outcome = call.deadline.limit(self.send(request).instrument(span.clone())).await;
+        let outcome = call.deadline.limit(self.send(request).instrument(span)).await;
         let result = match outcome {
             Some(Ok(response)) => Ok(response),
             // The transport below has a timer of its own that says CANCELLED.
@@ -92,16 +86,23 @@ impl Channel {
             Some(Err(status)) => Err(status),
             None => Err(deadline::exceeded()),
         };
-        let code = match &result {
-            Ok(response) => telemetry::code_of(response),
-            Err(status) => Some(status.code()),
+        let mut response = match result {
+            Ok(response) => response,
+            Err(status) => {
+                recorder.end(status.code());
+                return status.into_http();
+            }
         };
-        telemetry::record_client(&method, code.unwrap_or(Code::Ok), started.elapsed(), &span);
-        match result {
-            // A response that already carries its status has no stream to watch.
-            Ok(response) if code.is_some() => response,
-            Ok(response) => response.map(|body| Body::new(DeadlineBody::new(body, call.deadline))),
-            Err(status) => status.into_http(),
+        // Whoever passes the response on can tell when it is overdue.
+        response.extensions_mut().insert(call.deadline);
+        // A response that already carries its status has no stream to watch.
+        match telemetry::code_of(&response) {
+            Some(code) => {
+                recorder.end(code);
+                response
+            }
+            None => response
+                .map(|body| Body::new(Recorded::new(DeadlineBody::new(body, call.deadline), recorder))),
         }
     }
 

@@ -65,8 +65,7 @@ impl Deadline {
     /// carry a failure back, a twentieth of what is left but no more than 5 ms.
     #[must_use]
     pub fn for_hop(self) -> Self {
-        let left = self.left();
-        Self(Instant::now() + left.saturating_sub((left / 20).min(Duration::from_millis(5))))
+        Self(self.0 - (self.left() / 20).min(Duration::from_millis(5)))
     }
 
     /// Runs `work` until this deadline; `None` when it passed first.

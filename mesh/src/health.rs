@@ -5,14 +5,19 @@
 
 use std::{collections::HashMap, pin::Pin, sync::Arc};
 
+use futures::Stream;
 use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt as _, wrappers::WatchStream};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server,
 };
 
-type Table = HashMap<String, bool>;
+#[derive(Default)]
+struct Table {
+    serving: HashMap<String, bool>,
+    /// The node drains: nothing will serve again.
+    stopped: bool,
+}
 
 /// What is serving on this node. The empty name stands for the whole node.
 #[derive(Clone)]
@@ -20,7 +25,8 @@ pub struct Health(Arc<watch::Sender<Table>>);
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Table::from([(String::new(), false)]))))
+        let serving = HashMap::from([(String::new(), false)]);
+        Self(Arc::new(watch::Sender::new(Table { serving, stopped: false })))
     }
 }
 
@@ -28,26 +34,29 @@ impl Health {
     /// Sets whether `service`, a full gRPC service name, is serving.
     pub fn set(&self, service: &str, serving: bool) {
         self.0.send_modify(|table| {
-            table.insert(service.to_owned(), serving);
+            table.serving.insert(service.to_owned(), serving && !table.stopped);
         });
     }
 
     /// Sets the whole node and everything on it to not serving, as a drain begins.
     pub fn stop(&self) {
-        self.0.send_modify(|table| table.values_mut().for_each(|serving| *serving = false));
+        self.0.send_modify(|table| {
+            table.stopped = true;
+            table.serving.values_mut().for_each(|serving| *serving = false);
+        });
     }
 
     /// Whether the whole node is serving.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.0.borrow().get("").copied().unwrap_or(false)
+        self.0.borrow().serving.get("").copied().unwrap_or(false)
     }
 
     /// Names and states, in order of name.
     #[must_use]
     pub fn report(&self) -> Vec<(String, bool)> {
         let mut rows: Vec<_> =
-            self.0.borrow().iter().map(|(name, serving)| (name.clone(), *serving)).collect();
+            self.0.borrow().serving.iter().map(|(name, serving)| (name.clone(), *serving)).collect();
         rows.sort();
         rows
     }
@@ -67,6 +76,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 fn status_of(table: &Table, service: &str) -> Option<ServingStatus> {
     table
+        .serving
         .get(service)
         .map(|serving| if *serving { ServingStatus::Serving } else { ServingStatus::NotServing })
 }
@@ -90,10 +100,27 @@ impl health_server::Health for Service {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let service = request.into_inner().service;
-        let mut last = None;
-        let states = WatchStream::new(self.0.0.subscribe()).filter_map(move |table| {
-            let status = status_of(&table, &service).unwrap_or(ServingStatus::ServiceUnknown);
-            (last.replace(status) != Some(status)).then(|| Ok(response(status)))
+        // Once the node drains there is nothing more to tell, and nobody shall hold up its end.
+        let first = (self.0.0.subscribe(), None, false);
+        let states = futures::stream::unfold(first, move |(mut table, last, ended)| {
+            let service = service.clone();
+            async move {
+                if ended {
+                    return None;
+                }
+                loop {
+                    let (status, stopped) = {
+                        let table = table.borrow_and_update();
+                        (status_of(&table, &service).unwrap_or(ServingStatus::ServiceUnknown), table.stopped)
+                    };
+                    if last != Some(status) {
+                        return Some((Ok(response(status)), (table, Some(status), stopped)));
+                    }
+                    if stopped || table.changed().await.is_err() {
+                        return None;
+                    }
+                }
+            }
         });
         Ok(Response::new(Box::pin(states)))
     }
@@ -101,6 +128,8 @@ impl health_server::Health for Service {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -114,5 +143,9 @@ mod tests {
         health.set("later", true);
         let second = states.next().await.unwrap().unwrap();
         assert_eq!(second.status(), ServingStatus::Serving);
+        health.stop();
+        let third = states.next().await.unwrap().unwrap();
+        assert_eq!(third.status(), ServingStatus::NotServing);
+        assert!(states.next().await.is_none(), "a drain ends the watch");
     }
 }

@@ -19,6 +19,11 @@ impl Slot {
         let _ = self.0.set(stack);
     }
 
+    /// Whether nothing was mounted yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.get().is_none()
+    }
+
     pub(crate) async fn call(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let Some(stack) = self.0.get() else {
             return Err(crate::error::of_kind(

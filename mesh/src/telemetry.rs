@@ -8,7 +8,6 @@ use std::{
     pin::Pin,
     sync::LazyLock,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
@@ -29,6 +28,8 @@ use tonic::{Code, body::Body};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::Invalid;
 
 /// The status attribute; its name changed between versions of the RPC conventions.
 const STATUS_CODE: &str = "rpc.response.status_code";
@@ -56,6 +57,28 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { log: "info".into(), log_json: false, otlp_endpoint: String::new() }
+    }
+}
+
+impl Config {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The key and what is allowed.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if let Err(error) = EnvFilter::try_new(&self.log) {
+            return Err(Invalid::new(
+                "telemetry.log",
+                &self.log,
+                format!("a log filter such as `info` ({error})"),
+            ));
+        }
+        let scheme = self.otlp_endpoint.parse::<Uri>().ok().and_then(|uri| uri.scheme().cloned());
+        if !self.otlp_endpoint.is_empty() && scheme.is_none() {
+            let allowed = "empty, or a URL such as http://127.0.0.1:4317";
+            return Err(Invalid::new("telemetry.otlp_endpoint", &self.otlp_endpoint, allowed));
+        }
+        Ok(())
     }
 }
 
@@ -92,12 +115,6 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// All metrics in the Prometheus text format.
-    #[must_use]
-    pub fn scrape(&self) -> String {
-        render(&self.registry)
-    }
-
     /// A function that renders all metrics, for the scrape endpoint.
     pub fn scraper(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static + use<> {
         let registry = self.registry.clone();
@@ -197,10 +214,10 @@ pub fn seconds(name: &'static str, description: &'static str) -> Histogram<f64> 
 }
 
 static SERVER: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    seconds("rpc.server.call.duration", "Time from a call's arrival to its response headers")
+    seconds("rpc.server.call.duration", "Time from a call's arrival to the end of its reply")
 });
 static CLIENT: LazyLock<Histogram<f64>> =
-    LazyLock::new(|| seconds("rpc.client.call.duration", "Time from sending a call to its response headers"));
+    LazyLock::new(|| seconds("rpc.client.call.duration", "Time from sending a call to the end of its reply"));
 
 /// A full method name, `package.Service/Method`, bounded so that it can be a label.
 #[derive(Clone, Debug)]
@@ -226,16 +243,48 @@ fn attributes(method: &Method, code: Code) -> [KeyValue; 3] {
     ]
 }
 
-pub(crate) fn record_server(method: &Method, code: Code, took: Duration, span: &Span) {
-    span.record(STATUS_CODE, name_of(code));
-    // An unknown method can be sent in any number of spellings by anyone; one label for all.
-    let method = if code == Code::Unimplemented { &Method("_OTHER".into()) } else { method };
-    SERVER.record(took.as_secs_f64(), &attributes(method, code));
+/// Which end of a call is being measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Side {
+    Client,
+    Server,
 }
 
-pub(crate) fn record_client(method: &Method, code: Code, took: Duration, span: &Span) {
-    span.record(STATUS_CODE, name_of(code));
-    CLIENT.record(took.as_secs_f64(), &attributes(method, code));
+/// Measures one call, once, to its very end: the trailers of its stream, or its being given up.
+pub(crate) struct Recorder {
+    side: Side,
+    method: Method,
+    started: tokio::time::Instant,
+    span: Span,
+    done: bool,
+}
+
+impl Recorder {
+    pub(crate) fn new(side: Side, method: Method, span: Span) -> Self {
+        Self { side, method, started: tokio::time::Instant::now(), span, done: false }
+    }
+
+    /// Records the call as ended with `code`; later ends count for nothing.
+    pub(crate) fn end(&mut self, code: Code) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        self.span.record(STATUS_CODE, name_of(code));
+        // An unknown method can be sent in any number of spellings by anyone; one label for all.
+        let other = Method("_OTHER".into());
+        let method = if code == Code::Unimplemented { &other } else { &self.method };
+        let histogram = match self.side {
+            Side::Client => &CLIENT,
+            Side::Server => &SERVER,
+        };
+        histogram.record(self.started.elapsed().as_secs_f64(), &attributes(method, code));
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.end(Code::Cancelled);
+    }
 }
 
 pub(crate) fn client_span(method: &Method) -> Span {
@@ -283,7 +332,11 @@ impl Injector for HeadersMut<'_> {
 
 /// The status of a response that carries it in its headers; `None` while a stream may follow.
 pub(crate) fn code_of(response: &Response<Body>) -> Option<Code> {
-    response.headers().get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+    code_in(response.headers())
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
 }
 
 /// The name of a code as OpenTelemetry's RPC conventions write it.
@@ -310,21 +363,21 @@ fn name_of(code: Code) -> &'static str {
 }
 
 pin_project! {
-    /// A body whose frames are made inside a span, so that a stream's work belongs to its call.
-    pub(crate) struct InSpan<B> {
+    /// A body whose frames are made inside its call's span and whose end is recorded.
+    pub(crate) struct Recorded<B> {
         #[pin]
         inner: B,
-        span: Span,
+        recorder: Recorder,
     }
 }
 
-impl<B> InSpan<B> {
-    pub(crate) fn new(inner: B, span: Span) -> Self {
-        Self { inner, span }
+impl<B> Recorded<B> {
+    pub(crate) fn new(inner: B, recorder: Recorder) -> Self {
+        Self { inner, recorder }
     }
 }
 
-impl<B: http_body::Body> http_body::Body for InSpan<B> {
+impl<B: http_body::Body> http_body::Body for Recorded<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -333,8 +386,21 @@ impl<B: http_body::Body> http_body::Body for InSpan<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let _entered = this.span.enter();
-        this.inner.poll_frame(cx)
+        let polled = {
+            let _entered = this.recorder.span.enter();
+            this.inner.poll_frame(cx)
+        };
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    this.recorder.end(code_in(trailers).unwrap_or(Code::Unknown));
+                }
+            }
+            Poll::Ready(Some(Err(_))) => this.recorder.end(Code::Unknown),
+            Poll::Ready(None) => this.recorder.end(Code::Ok),
+            Poll::Pending => {}
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -45,10 +45,11 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
     }
     let node = Node::start(&config, &Role::ALL).await?;
     let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
+    let (http, grpc) = node.open_gateway(&config, Arc::clone(&keys)).await?;
+    // Only now: a key that is stored but never shown would be lost.
     let made =
         if args.new_key || keys.list().is_empty() { Some(keys.create(&tenant, "made by up")?) } else { None };
-    let (http, grpc) = node.open_gateway(&config, keys).await?;
-    node.ready();
+    let signals = node.ready()?;
     let ready_ms = began.elapsed().as_millis();
     let key = made.as_ref().map(|(_, secret)| secret.expose());
     if args.json {
@@ -73,7 +74,7 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
         show::line(&format!("  data     {}", config.data.0.display()));
     }
     drop(made);
-    node.serve_until_signal().await?;
+    node.serve_until(signals).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,7 +106,7 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
     roles.dedup();
     let node = Node::start(&config, &roles).await?;
     let address = node.listen(config.node.listen).await?;
-    node.ready();
+    let signals = node.ready()?;
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     if args.json {
         let ready_ms = began.elapsed().as_millis();
@@ -115,6 +116,6 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
     } else {
         show::line(&format!("serving {} on http://{address}", names.join(", ")));
     }
-    node.serve_until_signal().await?;
+    node.serve_until(signals).await;
     Ok(ExitCode::SUCCESS)
 }

@@ -19,12 +19,12 @@ pub struct Config {
     pub email: Target,
     /// Passages that are fetched for a question, 1 to 50.
     pub passages: u32,
-    /// Conversations that are remembered, over all tenants, 1 to 1,000,000; the one that was
-    /// used least recently goes first.
+    /// Conversations that are remembered of one tenant, 1 to 1,000,000; the one that was used least
+    /// recently goes first.
     pub max_conversations: usize,
     /// Turns of a conversation that are remembered, 1 to 1,000; the oldest go first.
     pub max_turns: usize,
-    /// How long a conversation is remembered after its last turn.
+    /// How long a conversation is remembered after its last turn, 1 s to 1 year.
     #[serde(with = "humantime_serde")]
     pub forget_after: Duration,
 }
@@ -87,6 +87,7 @@ impl Config {
             }
             within(&format!("conversation.{name}.sentences"), target.sentences, 1..=50)?;
         }
+        within("conversation.forget_after in seconds", self.forget_after.as_secs(), 1..=31_536_000)?;
         within("conversation.passages", self.passages, 1..=50)?;
         within("conversation.max_conversations", self.max_conversations, 1..=1_000_000)?;
         within("conversation.max_turns", self.max_turns, 1..=1_000)

@@ -18,7 +18,7 @@ mod turn;
 
 pub use config::Config;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use switchboard_mesh as mesh;
 use switchboard_proto::{
@@ -28,6 +28,9 @@ use switchboard_proto::{
     knowledge::v1::knowledge_service_client::KnowledgeServiceClient,
     policy::v1::policy_service_client::PolicyServiceClient,
 };
+
+/// How often conversations that are too old are let go.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// The role's name.
 pub const ROLE: &str = "conversation";
@@ -56,8 +59,15 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
             .max_encoding_message_size(16 << 20),
     };
     let store: Arc<dyn store::Store> = Arc::new(store::Memory::new(&config));
+    let (forgetting, stop) = (Arc::clone(&store), ctx.stop.clone());
+    ctx.tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
+            forgetting.forget().await;
+        }
+    });
+    // Far above the limits of the fields, so that it is those which answer.
     let server = ConversationServiceServer::new(service::Conversations::new(config, peers, store))
-        .max_decoding_message_size(1 << 20);
+        .max_decoding_message_size(4 << 20);
     Ok(mesh::Mounted {
         role: ROLE,
         routes: tonic::service::Routes::new(server),

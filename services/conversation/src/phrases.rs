@@ -9,6 +9,8 @@ pub(crate) enum Phrase {
     NoTime,
     /// A part that the answer needs is away.
     NotNow,
+    /// Policy does not let the question be answered.
+    Refused,
 }
 
 impl Phrase {
@@ -22,6 +24,8 @@ impl Phrase {
             (Self::NoTime, true) => {
                 "Ich konnte die Antwort nicht rechtzeitig finden. Bitte fragen Sie noch einmal."
             }
+            (Self::Refused, false) => "I am not allowed to answer that.",
+            (Self::Refused, true) => "Das darf ich nicht beantworten.",
             (Self::NotNow, false) => "I cannot look that up right now. Please try again in a little while.",
             (Self::NotNow, true) => {
                 "Das kann ich gerade nicht nachsehen. Bitte versuchen Sie es etwas später erneut."

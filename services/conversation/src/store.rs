@@ -4,8 +4,9 @@
 //! number.
 
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -39,6 +40,20 @@ pub(crate) struct Turn {
     pub(crate) feedback: Option<(Rating, String)>,
 }
 
+impl Conversation {
+    /// The conversation without its turns.
+    fn summary(&self) -> Self {
+        let Self { id, started_at, updated_at, turn_count, turns: _ } = self;
+        Self {
+            id: id.clone(),
+            started_at: *started_at,
+            updated_at: *updated_at,
+            turn_count: *turn_count,
+            turns: Vec::new(),
+        }
+    }
+}
+
 /// Where conversations are kept.
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
@@ -50,7 +65,7 @@ pub(crate) trait Store: Send + Sync {
     async fn append(&self, tenant: &Tenant, id: &str, turn: Turn);
     /// A conversation.
     async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
-    /// All of a tenant's conversations, latest first.
+    /// All of a tenant's conversations, latest first, without their turns.
     async fn list(&self, tenant: &Tenant) -> Vec<Conversation>;
     /// Sets the feedback of a turn.
     async fn feedback(
@@ -60,23 +75,37 @@ pub(crate) trait Store: Send + Sync {
         turn: u32,
         feedback: (Rating, String),
     ) -> Result<(), Error>;
+    /// Lets go of what was not used for too long. Called every now and then.
+    async fn forget(&self);
 }
 
-/// Conversations in this process's memory.
+/// Conversations in this process's memory, a shelf for each tenant: none can push out another's.
 pub(crate) struct Memory {
-    conversations: Mutex<LruCache<(Tenant, String), (Instant, Conversation)>>,
+    shelves: Mutex<HashMap<Tenant, Shelf>>,
+    per_tenant: NonZeroUsize,
     max_turns: usize,
     forget_after: Duration,
 }
 
+type Shelf = LruCache<String, Held>;
+
+struct Held {
+    used: Instant,
+    conversation: Conversation,
+}
+
 impl Memory {
     pub(crate) fn new(config: &Config) -> Self {
-        let capacity = NonZeroUsize::new(config.max_conversations).unwrap_or(NonZeroUsize::MIN);
         Self {
-            conversations: Mutex::new(LruCache::new(capacity)),
+            shelves: Mutex::new(HashMap::new()),
+            per_tenant: NonZeroUsize::new(config.max_conversations).unwrap_or(NonZeroUsize::MIN),
             max_turns: config.max_turns,
             forget_after: config.forget_after,
         }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, HashMap<Tenant, Shelf>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `change` on a conversation that is there and not too old.
@@ -84,15 +113,15 @@ impl Memory {
         &self,
         tenant: &Tenant,
         id: &str,
-        change: impl FnOnce(&mut Conversation) -> Result<T, Error>,
+        change: impl FnOnce(&mut Held) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (tenant.clone(), id.to_owned());
-        if all.peek(&key).is_some_and(|(used, _)| used.elapsed() > self.forget_after) {
-            all.pop(&key);
+        let mut shelves = self.shelves();
+        let held =
+            shelves.get_mut(tenant).and_then(|shelf| shelf.get_mut(id)).ok_or(Error::NoConversation)?;
+        if held.used.elapsed() > self.forget_after {
+            return Err(Error::NoConversation);
         }
-        let (_, conversation) = all.get_mut(&key).ok_or(Error::NoConversation)?;
-        change(conversation)
+        change(held)
     }
 }
 
@@ -107,21 +136,24 @@ impl Store for Memory {
             turn_count: 1,
             turns: Vec::new(),
         };
-        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-        all.put((tenant.clone(), id.to_owned()), (Instant::now(), conversation.clone()));
+        let mut shelves = self.shelves();
+        let shelf = shelves.entry(tenant.clone()).or_insert_with(|| LruCache::new(self.per_tenant));
+        shelf.put(id.to_owned(), Held { used: Instant::now(), conversation: conversation.clone() });
         Ok(conversation)
     }
 
     async fn next(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
-        self.with(tenant, id, |conversation| {
-            conversation.turn_count += 1;
-            Ok(conversation.clone())
+        self.with(tenant, id, |held| {
+            held.conversation.turn_count += 1;
+            Ok(held.conversation.clone())
         })
     }
 
     async fn append(&self, tenant: &Tenant, id: &str, turn: Turn) {
         let max_turns = self.max_turns;
-        let _ = self.with(tenant, id, |conversation| {
+        let _ = self.with(tenant, id, |held| {
+            held.used = Instant::now();
+            let conversation = &mut held.conversation;
             conversation.updated_at = SystemTime::now();
             // Turns may end in another order than they began in.
             let place = conversation.turns.partition_point(|other| other.number < turn.number);
@@ -130,23 +162,21 @@ impl Store for Memory {
             conversation.turns.drain(..surplus);
             Ok(())
         });
-        let mut all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((used, _)) = all.get_mut(&(tenant.clone(), id.to_owned())) {
-            *used = Instant::now();
-        }
     }
 
     async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
-        self.with(tenant, id, |conversation| Ok(conversation.clone()))
+        self.with(tenant, id, |held| Ok(held.conversation.clone()))
     }
 
     async fn list(&self, tenant: &Tenant) -> Vec<Conversation> {
-        let all = self.conversations.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut own: Vec<Conversation> = all
-            .iter()
-            .filter(|((owner, _), (used, _))| owner == tenant && used.elapsed() <= self.forget_after)
-            .map(|(_, (_, conversation))| conversation.clone())
-            .collect();
+        let mut own: Vec<Conversation> = {
+            let shelves = self.shelves();
+            let shelf = shelves.get(tenant).into_iter().flat_map(|shelf| shelf.iter().map(|(_, held)| held));
+            shelf
+                .filter(|held| held.used.elapsed() <= self.forget_after)
+                .map(|held| held.conversation.summary())
+                .collect()
+        };
         own.sort_by(|a, b| (b.updated_at, &b.id).cmp(&(a.updated_at, &a.id)));
         own
     }
@@ -158,11 +188,23 @@ impl Store for Memory {
         turn: u32,
         feedback: (Rating, String),
     ) -> Result<(), Error> {
-        self.with(tenant, id, |conversation| {
-            let turn = conversation.turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
+        self.with(tenant, id, |held| {
+            let turns = &mut held.conversation.turns;
+            let turn = turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
             turn.feedback = Some(feedback);
             Ok(())
         })
+    }
+
+    async fn forget(&self) {
+        let mut shelves = self.shelves();
+        shelves.retain(|_, shelf| {
+            // What was used least recently comes last.
+            while shelf.peek_lru().is_some_and(|(_, held)| held.used.elapsed() > self.forget_after) {
+                shelf.pop_lru();
+            }
+            !shelf.is_empty()
+        });
     }
 }
 
@@ -228,5 +270,25 @@ mod tests {
         store.start(&owner, "third").await.unwrap();
         assert!(store.get(&owner, &first).await.is_ok());
         assert!(store.get(&owner, &second).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_tenant_cannot_push_out_anothers_conversations() {
+        let store = store(1, 2);
+        store.start(&tenant("a"), "own").await.unwrap();
+        for id in ["1", "2", "3"] {
+            store.start(&tenant("b"), id).await.unwrap();
+        }
+        assert!(store.get(&tenant("a"), "own").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_gone_from_memory() {
+        let config = Config { forget_after: Duration::ZERO, ..Config::default() };
+        let store = Memory::new(&config);
+        store.start(&tenant("a"), "1").await.unwrap();
+        assert!(store.next(&tenant("a"), "1").await.is_err());
+        store.forget().await;
+        assert!(store.shelves().is_empty());
     }
 }

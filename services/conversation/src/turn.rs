@@ -9,9 +9,9 @@
 //! policy returned. Every failure ends in an answer, a question, or a plain word that there is
 //! none; only a bad request or an unknown conversation is an error.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use switchboard_mesh::{Call, error};
+use switchboard_mesh::{Call, Class, error};
 use switchboard_proto::{
     conversation::v1::{
         Budget, ConverseResponse, NumberedCitation, Outcome, StageStatus, TurnReport, TurnSentence,
@@ -27,11 +27,11 @@ use switchboard_proto::{
 };
 use switchboard_text::{context, redaction};
 use tokio::{sync::mpsc::Sender, time::Instant};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     Peers,
-    clock::{Clock, Lost, proto_duration},
+    clock::{Clock, Lost, Timing, proto_duration},
     metrics,
     phrases::Phrase,
     request::Input,
@@ -78,9 +78,15 @@ impl Turn {
     /// Runs the turn and sends its events. Dropping the future stops all of its work.
     pub(crate) async fn run(self, events: Events) {
         let target = self.input.target;
-        let mut clock = Clock::start(self.arrived, target.first_sentence, target.whole);
-        // Every hop works to the earlier of the caller's deadline and the budget.
-        let call = self.call.until(clock.end()).with_class(self.input.class());
+        // The turn works to the earlier of the budget and the caller's deadline, the latter less the
+        // time to say how it ended.
+        let patience =
+            self.call.deadline.for_hop().for_hop().instant().saturating_duration_since(self.arrived);
+        let whole = target.whole.min(patience);
+        let mut clock = Clock::start(self.arrived, target.first_sentence.min(whole), whole);
+        // Work that nobody waits for stays that, whatever the channel.
+        let class = if self.call.class == Class::Batch { Class::Batch } else { self.input.class() };
+        let call = self.call.until(clock.end()).with_class(class);
         let mut notes = Notes::default();
         let (id, new) = match self.input.conversation_id.as_str() {
             // Version 7 ids sort by time, which is the order that lists want.
@@ -137,14 +143,15 @@ impl Turn {
                 if new { self.store.start(tenant, id).await } else { self.store.next(tenant, id).await };
             conversation.map_err(error::status)
         };
-        let (inspected, loaded) = tokio::join!(inspect, load);
-        clock.close(inspecting, &inspected, |found| match found.findings.len() {
+        let ((inspected, inspecting_took), (loaded, loading_took)) =
+            tokio::join!(timed(inspect), timed(load));
+        clock.close(&inspecting, &inspected, inspecting_took, |found| match found.findings.len() {
             0 => String::new(),
             redacted => format!("{redacted} redacted"),
         });
         let accounted =
             loaded.as_ref().map(|found| found.turns.len()).map_err(|status| Lost::Failed(status.code()));
-        clock.close(loading, &accounted, |turns| format!("{turns} earlier turns"));
+        clock.close(&loading, &accounted, loading_took, |turns| format!("{turns} earlier turns"));
         (inspected, loaded)
     }
 
@@ -162,11 +169,12 @@ impl Turn {
         notes.redacted_kinds.sort();
         notes.redacted_kinds.dedup();
         match inspected.verdict() {
-            Verdict::Refuse => return Some(End::of(Outcome::Refused, "policy refused the question", None)),
-            Verdict::HandOff => {
-                return Some(self.phrase(Outcome::Unanswered, "policy asks for a person", Phrase::NotNow));
+            Verdict::Allow | Verdict::Rewrite => {}
+            Verdict::Refuse => {
+                return Some(self.phrase(Outcome::Refused, "policy refused the question", Phrase::Refused));
             }
-            _ => {}
+            // What is not understood is not passed: verdicts may be added that this turn cannot act on.
+            _ => return Some(self.phrase(Outcome::Unanswered, "policy asks for a person", Phrase::NotNow)),
         }
         notes.question = inspected.text;
         // What is searched for is the kind of a redacted value, not its placeholder.
@@ -305,7 +313,6 @@ impl Turn {
             unknown_terms: found.unknown_terms,
         };
         let timing = clock.begin("generate");
-        let inspecting = clock.begin("inspect_output");
         let mut generation = self.peers.generation.clone();
         let opened = timing
             .limit(call, async |call: Call| {
@@ -315,36 +322,43 @@ impl Turn {
         let mut stream = match opened {
             Ok(stream) => stream,
             Err(lost) => {
-                clock.close(timing, &Err::<(), _>(lost.clone()), |()| String::new());
+                clock.close(&timing, &Err::<(), _>(lost.clone()), timing.began.elapsed(), |()| String::new());
                 notes.degraded.push(format!("generate: {}", lost.word()));
                 return Some(self.lost(&lost, "no reply could be made"));
             }
         };
-        let mut checking = Duration::ZERO;
-        let read = self.relay(call, &mut stream, notes, events, &mut checking).await;
-        let spent = timing.began.elapsed().saturating_sub(checking);
+        let mut checks = Checks::default();
+        let read = self.relay(call, &mut stream, notes, events, &mut checks).await;
+        let spent = timing.began.elapsed().saturating_sub(checks.took);
         let detail = notes.route.as_ref().map(|route| route.model.clone()).unwrap_or_default();
-        let status = if read.is_cut() { StageStatus::TimedOut } else { StageStatus::Ok };
+        let status = match &read {
+            Read::Lost(Lost::TimedOut) => StageStatus::TimedOut,
+            Read::Lost(Lost::Failed(_)) => StageStatus::Failed,
+            _ => StageStatus::Ok,
+        };
         clock.enter(&timing, status, spent, detail);
-        if checking.is_zero() {
-            clock.skip("inspect_output", "there was nothing to check");
-        } else {
-            clock.enter(&inspecting, StageStatus::Ok, checking, String::new());
+        match (&checks.first, &read) {
+            (None, _) => clock.skip("inspect_output", "there was nothing to check"),
+            (Some(timing), Read::Blocked(lost)) => {
+                clock.close(timing, &Err::<(), _>(lost.clone()), checks.took, |()| String::new());
+            }
+            (Some(timing), _) => clock.enter(timing, StageStatus::Ok, checks.took, String::new()),
         }
         match read {
             Read::Gone => None,
             Read::Done(finish) => Some(self.end_of(&finish, notes)),
-            Read::Cut if notes.reply.is_empty() => {
-                notes.degraded.push("generate: timed out".into());
-                Some(self.phrase(Outcome::Unanswered, "the budget ran out before the reply", Phrase::NoTime))
+            // What was checked and sent stands; it answers as far as it goes.
+            Read::Lost(lost) | Read::Blocked(lost) if !notes.reply.is_empty() => {
+                notes.degraded.push(format!("generate: cut at a sentence, {}", lost.word()));
+                Some(End::of(Outcome::Answered, "the reply was cut; what was ready was sent", None))
             }
-            Read::Cut => {
-                notes.degraded.push("generate: cut at a sentence".into());
-                Some(End::of(Outcome::Answered, "the budget ran out; what was ready was sent", None))
+            Read::Lost(lost) => {
+                notes.degraded.push(format!("generate: {}", lost.word()));
+                Some(self.lost(&lost, "no reply was ready"))
             }
-            Read::Blocked => {
-                notes.degraded.push("inspect_output: unavailable".into());
-                Some(self.phrase(Outcome::Unanswered, "the reply could not be checked", Phrase::NotNow))
+            Read::Blocked(lost) => {
+                notes.degraded.push(format!("inspect_output: {}", lost.word()));
+                Some(self.lost(&lost, "the reply could not be checked"))
             }
         }
     }
@@ -355,25 +369,41 @@ impl Turn {
         stream: &mut Streaming<GenerateResponse>,
         notes: &mut Notes,
         events: &Events,
-        checking: &mut Duration,
+        checks: &mut Checks,
     ) -> Read {
         loop {
             let event = match call.deadline.limit(stream.message()).await {
                 Some(Ok(Some(GenerateResponse { event: Some(event) }))) => event,
                 Some(Ok(Some(_))) => continue,
-                // A stream that ends without its finish was cut as well.
-                Some(Ok(None) | Err(_)) | None => return Read::Cut,
+                // A stream that ends without its finish has failed as well.
+                Some(Ok(None)) => return Read::Lost(Lost::Failed(Code::DataLoss)),
+                Some(Err(status)) if status.code() != Code::DeadlineExceeded => {
+                    return Read::Lost(Lost::Failed(status.code()));
+                }
+                Some(Err(_)) | None => return Read::Lost(Lost::TimedOut),
             };
             match event {
                 generate_response::Event::Route(route) => notes.route = Some(route),
-                generate_response::Event::Finish(finish) => return Read::Done(finish),
-                generate_response::Event::Sentence(sentence) => {
-                    let began = Instant::now();
-                    let checked =
-                        self.inspect_output(call, &notes.conversation_id, sentence.text.clone()).await;
-                    *checking += began.elapsed().max(Duration::from_nanos(1));
-                    let Ok(text) = checked else { return Read::Blocked };
-                    let sentence = number(ReplySentence { text, ..sentence }, &mut notes.citations);
+                generate_response::Event::Finish(mut finish) => {
+                    if !finish.clarification.is_empty() {
+                        match self.check(call, &finish.clarification, notes, checks).await {
+                            Ok(text) => finish.clarification = text,
+                            Err(lost) => return Read::Blocked(lost),
+                        }
+                    }
+                    return Read::Done(finish);
+                }
+                generate_response::Event::Sentence(mut sentence) => {
+                    let text = match self.check(call, &sentence.text, notes, checks).await {
+                        Ok(text) => text,
+                        Err(lost) => return Read::Blocked(lost),
+                    };
+                    if text != sentence.text {
+                        // What may not be said may not be quoted either.
+                        sentence.citations.iter_mut().for_each(|citation| citation.quote.clone_from(&text));
+                        sentence.text = text;
+                    }
+                    let sentence = number(sentence, &mut notes.citations);
                     if self.say(sentence, notes, events).await.is_err() {
                         return Read::Gone;
                     }
@@ -382,24 +412,34 @@ impl Turn {
         }
     }
 
-    async fn inspect_output(
+    /// What policy lets out of a text.
+    async fn check(
         &self,
         call: &Call,
-        conversation_id: &str,
-        text: String,
-    ) -> Result<String, Status> {
-        let request = InspectRequest {
-            text,
-            direction: Direction::Output.into(),
-            conversation_id: conversation_id.to_owned(),
-            locale: self.input.locale.clone(),
-        };
-        let inspected = self.peers.policy.clone().inspect(call.request(request)).await?.into_inner();
+        text: &str,
+        notes: &Notes,
+        checks: &mut Checks,
+    ) -> Result<String, Lost> {
+        let timing = Timing::now("inspect_output", call.deadline);
+        let began = timing.began;
+        let mut policy = self.peers.policy.clone();
+        let inspected = timing
+            .limit(call, async |call: Call| {
+                let request = InspectRequest {
+                    text: text.to_owned(),
+                    direction: Direction::Output.into(),
+                    conversation_id: notes.conversation_id.clone(),
+                    locale: self.input.locale.clone(),
+                };
+                Ok(policy.inspect(call.request(request)).await?.into_inner())
+            })
+            .await;
+        checks.took += began.elapsed();
+        checks.first.get_or_insert(timing);
+        let inspected = inspected?;
         match inspected.verdict() {
-            Verdict::Refuse | Verdict::HandOff => {
-                Err(error::of_kind(error::Kind::Denied, "policy does not let this sentence out"))
-            }
-            _ => Ok(inspected.text),
+            Verdict::Allow | Verdict::Rewrite => Ok(inspected.text),
+            _ => Err(Lost::Failed(Code::PermissionDenied)),
         }
     }
 
@@ -502,15 +542,25 @@ impl End {
 /// How reading the reply came to its end.
 enum Read {
     Done(Finish),
-    Cut,
-    Blocked,
+    /// The reply broke off.
+    Lost(Lost),
+    /// A sentence could not be checked, or was not let out.
+    Blocked(Lost),
     Gone,
 }
 
-impl Read {
-    fn is_cut(&self) -> bool {
-        matches!(self, Self::Cut)
-    }
+/// What checking the sentences of a reply took together.
+#[derive(Default)]
+struct Checks {
+    first: Option<Timing>,
+    took: Duration,
+}
+
+/// Runs `work` and says how long it took.
+async fn timed<F: Future>(work: F) -> (F::Output, Duration) {
+    let began = Instant::now();
+    let output = work.await;
+    (output, began.elapsed())
 }
 
 /// The caller no longer listens.
