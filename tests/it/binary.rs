@@ -211,6 +211,8 @@ fn what_was_acknowledged_survives_a_kill() {
     {
         std::thread::yield_now();
     }
+    assert!(began.elapsed() < Duration::from_secs(20), "nothing of the second folder was ever written");
+    assert!(ingest.try_wait().unwrap().is_none(), "the kill comes in the middle of the ingest");
     up.signal("-KILL");
     up.wait();
     let _ = ingest.wait();

@@ -70,14 +70,54 @@ async fn a_card_number_never_leaves_policy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spent_budget_ends_well_and_a_spent_deadline_does_not() {
+    // Nobody listens behind this address for long: it takes calls and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let remote =
+        [("knowledge".to_owned(), format!("http://{}", silent.local_addr().unwrap()).parse().unwrap())];
+    let roles = ["conversation", "embeddings", "generation", "inference", "policy"];
+    let mesh = Mesh::of(&roles, remote.into()).await;
+    let request = |whole| ConverseRequest {
+        budget: budget(Duration::from_millis(whole)),
+        ..question("How long is delivery?")
+    };
+
+    let began = std::time::Instant::now();
+    let reply = mesh.converse(&call("acme"), request(400)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+    assert_eq!(reply.outcome(), Outcome::Unanswered);
+    assert!(!reply.text.trim().is_empty(), "no silence");
+    let stage = reply.report.stages.iter().find(|stage| stage.name == "retrieve").unwrap();
+    assert_eq!(stage.status(), StageStatus::TimedOut, "{stage:?}");
+
+    let late = Call::new(Tenant::try_new("acme").unwrap(), Deadline::after(Duration::ZERO));
+    assert_code(mesh.converse(&late, request(5_000)).await, Code::DeadlineExceeded);
+    // A deadline before the budget is what the turn works to: it ends well just before it.
+    let soon = Call::new(Tenant::try_new("acme").unwrap(), Deadline::after(Duration::from_millis(400)));
+    let reply = mesh.converse(&soon, request(60_000)).await.unwrap();
+    assert_eq!(reply.outcome(), Outcome::Unanswered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_of_a_millisecond_still_ends_in_words() {
     let mesh = Mesh::whole().await;
     shop(&mesh).await;
     let request =
         ConverseRequest { budget: budget(Duration::from_millis(1)), ..question("How long is delivery?") };
     let reply = mesh.converse(&call("acme"), request).await.unwrap();
     assert!(!reply.text.trim().is_empty(), "no silence");
-    let late = Call::new(Tenant::try_new("acme").unwrap(), Deadline::after(Duration::from_micros(1)));
-    assert_code(mesh.converse(&late, question("How long is delivery?")).await, Code::DeadlineExceeded);
+    assert!(!reply.report.degraded.is_empty(), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_policy_hides_is_not_quoted_either() {
+    let mesh = Mesh::whole().await;
+    let text =
+        "# Donations\n\nPlease send donations to the account DE89 3704 0044 0532 0130 00 of the shelter.\n";
+    mesh.ingest("acme", "donations.md", text).await;
+    let reply = mesh.ask("To which account can I send donations?").await;
+    assert_eq!(reply.outcome(), Outcome::Answered, "{reply:?}");
+    assert!(reply.text.contains("[iban"), "{}", reply.text);
+    assert!(!format!("{reply:?}").contains("3704"), "{reply:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
