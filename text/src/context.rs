@@ -82,11 +82,12 @@ pub fn leaning(question: &str) -> Leaning {
     let words: Vec<&str> = text.unicode_words().map(strip_clitic).filter(|word| !word.is_empty()).collect();
     let fillers = words.iter().take_while(|word| lists::FILLERS.contains(word)).count();
     let words = &words[fillers..];
+    let content: Vec<bool> = words.iter().map(|word| is_content(word)).collect();
     Leaning {
         continues: lists::CONTINUATIONS.iter().any(|opening| words.starts_with(opening)),
-        open_pronoun: (0..words.len()).any(|at| is_open_pronoun(words, at)),
+        open_pronoun: has_open_pronoun(words, &content),
         short: words.len() <= SHORT_WORDS,
-        empty: !words.iter().any(|word| is_content(word)),
+        empty: !content.contains(&true),
     }
 }
 
@@ -169,34 +170,41 @@ fn is_content(word: &str) -> bool {
     !is_stop_word_anywhere(word) && !lists::FILLERS.contains(&word)
 }
 
-/// Whether the word at `at` is a pronoun whose antecedent is not in the question before it.
-fn is_open_pronoun(words: &[&str], at: usize) -> bool {
-    let content_at =
-        |place: Option<usize>| place.and_then(|place| words.get(place)).is_some_and(|word| is_content(word));
-    let before = &words[..at];
-    let after = content_at(Some(at + 1));
-    let pronoun = match words[at] {
-        // "How long does it take to ship?" speaks of the shipping.
-        "it" | "es" => !words[at + 1..].iter().enumerate().any(|(gap, word)| {
-            lists::CLAUSES.contains(word) && words[at + 2 + gap..].iter().any(|word| is_content(word))
-        }),
-        // "shoes that I wore" and "that jacket" name what they mean; "is that free" does not.
-        "that" | "this" | "these" | "those" => {
-            let asked = at > 0 && lists::AUXILIARIES.contains(&words[at - 1]);
-            asked || (!after && !content_at(at.checked_sub(1))) || at + 1 == words.len()
+/// Whether a pronoun stands for nothing that the question names before it. `content` says of each
+/// word whether it is one; a single pass, since a question may be long and written to be slow.
+fn has_open_pronoun(words: &[&str], content: &[bool]) -> bool {
+    let last_content = content.iter().rposition(|&is| is).unwrap_or(0);
+    // "How long does it take to ship?" speaks of the shipping: "it" before this place is explained.
+    let last_clause = words[..last_content].iter().rposition(|word| lists::CLAUSES.contains(word));
+    let content_at = |place: Option<usize>| place.and_then(|place| content.get(place)) == Some(&true);
+    let mut contents = 0;
+    for (at, word) in words.iter().enumerate() {
+        let before = at.checked_sub(1);
+        let after = content_at(Some(at + 1));
+        let open = match *word {
+            "it" | "es" => last_clause.is_none_or(|clause| clause <= at),
+            // "shoes that I wore" and "that jacket" name what they mean; "is that free" does not.
+            "that" | "this" | "these" | "those" => {
+                let asked = before.is_some_and(|before| lists::AUXILIARIES.contains(&words[before]));
+                asked || (!after && !content_at(before)) || at + 1 == words.len()
+            }
+            "das" | "dies" | "diese" | "dieser" | "diesen" | "one" => !after,
+            word => lists::PRONOUNS.contains(&word),
+        };
+        if open {
+            return true;
         }
-        "das" | "dies" | "diese" | "dieser" | "diesen" | "one" => !after,
-        word => lists::PRONOUNS.contains(&word),
-    };
-    pronoun && !has_antecedent(before)
-}
-
-/// Whether words hold something that a later pronoun can stand for: a noun behind a determiner, or
-/// two content words ("return shoes"), of which one is hardly the verb.
-fn has_antecedent(before: &[&str]) -> bool {
-    let determined =
-        before.windows(2).any(|pair| lists::DETERMINERS.contains(&pair[0]) && is_content(pair[1]));
-    determined || before.iter().filter(|word| is_content(word)).count() >= 2
+        if content[at] {
+            // What a later pronoun can stand for: a noun behind a determiner, or two content words
+            // ("return shoes"), of which one is hardly the verb.
+            contents += 1;
+            let determined = before.is_some_and(|before| lists::DETERMINERS.contains(&words[before]));
+            if determined || contents >= 2 {
+                return false;
+            }
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -290,6 +298,15 @@ mod tests {
         let history = [customer(&format!("{} Can I return it?", "word ".repeat(500)))];
         let words = &forms("and shoes?", &history)[2].words;
         assert!(words.ends_with("Can I return it?") && words.chars().count() <= TURN_CHARACTERS);
+    }
+
+    #[test]
+    fn hostile_questions_take_linear_time() {
+        // A scan of what follows each word takes minutes for these.
+        let many = "it when ".repeat(20_000);
+        assert!(!leaning(&format!("return shoes {many}")).open_pronoun);
+        assert!(!leaning(&format!("{many}shoes")).open_pronoun);
+        assert!(leaning(&many).open_pronoun);
     }
 
     proptest! {

@@ -11,6 +11,8 @@
 //! international prefix, a trunk zero, the North American 3-3-4) or by the words before them, and a
 //! number that is called an order, an invoice or a ticket is left alone.
 //!
+//! Full-width letters, digits and marks, as East Asian keyboards write them, are read as plain ones.
+//!
 //! Text that already holds something like a placeholder cannot be mistaken for one of ours:
 //! [`redact`] replaces it too, by `[literal-1]`, whose value is the text as written, and restoring
 //! is a single pass. So raw text is redacted once; redacting the result again would hide the
@@ -22,9 +24,9 @@ mod numbers;
 mod patterns;
 mod pseudonyms;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
-pub use pseudonyms::{Pseudonyms, Redacted, Replaced, Restored, redact, redact_only, without_placeholders};
+pub use pseudonyms::{Pseudonyms, Redacted, Replaced, Restored, redact, replace, without_placeholders};
 
 use crate::span::{Span, Spans};
 
@@ -92,14 +94,39 @@ pub struct Entity {
 /// Finds personal data; in order, never overlapping. Takes time linear in the text.
 #[must_use]
 pub fn find(text: &str) -> Vec<Entity> {
-    in_order(text, hits(text))
+    let plain = plain(text);
+    in_text(text, &plain, in_order(&plain, hits(&plain)))
 }
 
-/// Like [`find`], with [`Kind::Literal`] too.
-fn find_with_literals(text: &str) -> Vec<Entity> {
-    let mut hits = hits(text);
-    patterns::literals(text, &mut hits);
-    in_order(text, hits)
+/// Like [`find`], with [`Kind::Literal`] too: for raw text.
+#[must_use]
+pub fn find_with_literals(text: &str) -> Vec<Entity> {
+    let plain = plain(text);
+    let mut hits = hits(&plain);
+    patterns::literals(&plain, &mut hits);
+    in_text(text, &plain, in_order(&plain, hits))
+}
+
+/// The text with full-width characters (Unicode block Halfwidth and Fullwidth Forms) as ASCII; each
+/// character stays one character.
+fn plain(text: &str) -> Cow<'_, str> {
+    let narrow = |c| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xff01 + 0x21).unwrap_or(c),
+        '\u{3000}' => ' ',
+        _ => c,
+    };
+    if text.chars().all(|c| narrow(c) == c) { text.into() } else { text.chars().map(narrow).collect() }
+}
+
+/// Gives what was found in the [`plain`] form of a text its place in the text as written.
+fn in_text(text: &str, plain: &str, mut entities: Vec<Entity>) -> Vec<Entity> {
+    if text.len() != plain.len() {
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        for Span { chars, bytes } in entities.iter_mut().map(|entity| &mut entity.span) {
+            *bytes = starts[chars.start]..starts[chars.end];
+        }
+    }
+    entities
 }
 
 /// What a detector reports, before overlaps are resolved.

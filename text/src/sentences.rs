@@ -16,6 +16,9 @@ const WRAPPED: usize = 55;
 /// over a list that was written without marks.
 const CARRIED: usize = 30;
 
+/// How many characters of quotes, brackets and bullets may stand between a mark and the next word.
+const BETWEEN: usize = 64;
+
 /// Abbreviations that stand before what they belong to, without their last full stop.
 const NEVER_LAST: [&str; 60] = [
     "mr", "mrs", "ms", "dr", "prof", "st", "mt", "gen", "rep", "sen", "rev", "hon", "fig", "figs", "no",
@@ -179,7 +182,8 @@ fn ends(before: &str, run: &str, last: char, rest: &str) -> bool {
         return rest.is_empty();
     }
     // Quotes, brackets and bullets may stand before the next word.
-    let next = rest.trim_start_matches(|c: char| !c.is_alphanumeric());
+    let next = rest.char_indices().take(BETWEEN).find(|(_, c)| c.is_alphanumeric());
+    let next = next.map_or("", |(at, _)| &rest[at..]);
     if matches!(last, '?' | '!' | '؟' | '۔') {
         // "Yahoo! is" and a quoted question go on.
         return !(next.starts_with(char::is_lowercase) && (last == '!' || run.ends_with(closes)));
@@ -200,9 +204,9 @@ fn ends(before: &str, run: &str, last: char, rest: &str) -> bool {
     let lone = word.chars().count() == 1 && word.starts_with(char::is_alphabetic);
     if word.bytes().all(|b| b.is_ascii_digit()) && !word.is_empty() {
         let first = next.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        let leads = before.trim().len() == word.len();
         let dated = word.len() <= 2 && MONTHS.contains(&first);
-        return !leads && !dated;
+        // The date first: it may come often in a sentence, and trimming looks at all before it.
+        return !dated && before.trim().len() != word.len();
     }
     if NEVER_LAST.contains(&lower.as_str()) {
         // "No." is a number before a figure and an answer before anything else.
@@ -309,6 +313,15 @@ mod tests {
     #[test]
     fn blank_text_has_no_sentences() {
         assert!(split("").is_empty() && split(" \n\t\r\n ").is_empty());
+    }
+
+    #[test]
+    fn hostile_texts_take_linear_time() {
+        // A scan to the end, or back to the start, at each mark takes minutes for these.
+        let many = 500_000;
+        assert_eq!(split(&". ".repeat(many)).len(), many);
+        let blank = " ".repeat(many);
+        assert_eq!(split(&format!("{blank}Am {}", "3. Mai ".repeat(many / 5))).len(), 1);
     }
 
     proptest! {

@@ -21,6 +21,12 @@ static RESTORED: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .with_description("Placeholders asked to be restored")
         .build()
 });
+static RESTORES: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    meter()
+        .u64_counter("switchboard_policy_restores")
+        .with_description("Calls, with a purpose, to restore a text")
+        .build()
+});
 static HELD: LazyLock<UpDownCounter<i64>> = LazyLock::new(|| {
     meter()
         .i64_up_down_counter("switchboard_policy_conversations")
@@ -33,8 +39,9 @@ pub(crate) fn replaced(kind: &'static str, direction: &'static str) {
     REPLACED.add(1, &[KeyValue::new("kind", kind), KeyValue::new("direction", direction)]);
 }
 
-/// Counts placeholders that were restored, and those whose value is no longer held.
+/// Counts a call to restore, with the placeholders that were restored and those whose value is no longer held.
 pub(crate) fn restored(restored: usize, missing: usize) {
+    RESTORES.add(1, &[]);
     RESTORED.add(restored as u64, &[KeyValue::new("outcome", "restored")]);
     RESTORED.add(missing as u64, &[KeyValue::new("outcome", "missing")]);
 }

@@ -3,10 +3,15 @@
 //! [`Vault::open`] gives a conversation's placeholders, new ones when it is not held. Each tenant has
 //! a shelf of its own with its own bound, so that tenants neither see nor displace each other's. What
 //! was not used for long enough is forgotten, by a sweep and on each use.
+//!
+//! A conversation that was forgotten may go on, with placeholders from before in its texts. So each
+//! time that one is taken up its numbers begin at another place, one of 900: an old `[card-4711]`
+//! then stands for nothing, and not for a card that was told since.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -24,6 +29,15 @@ impl Held {
     /// Placeholders that belong to no conversation and are forgotten with the call.
     pub(crate) fn alone(values: usize) -> Self {
         Self(Arc::new(Mutex::new(Pseudonyms::with_capacity(values))))
+    }
+
+    /// Placeholders of a conversation, whose numbers begin anywhere.
+    fn fresh(values: usize) -> Self {
+        // The keys of the hasher are random, from the operating system at first and other each time.
+        // Four digits are easy to read; a conversation seldom has more than ten values of a kind.
+        let place = u32::try_from(RandomState::new().hash_one(()) % 900).unwrap_or_default();
+        let values = Pseudonyms::with_capacity(values).starting_at(1001 + 10 * place);
+        Self(Arc::new(Mutex::new(values)))
     }
 
     /// The placeholders, for as long as a text takes.
@@ -76,7 +90,7 @@ impl Vault {
             return held;
         }
         while shelf.conversations.len() >= self.config.conversations && shelf.drop_oldest() {}
-        shelf.insert(conversation, Held::alone(self.config.values))
+        shelf.insert(conversation, Held::fresh(self.config.values))
     }
 
     /// The placeholders of a conversation that is held.
@@ -146,7 +160,7 @@ impl Shelf {
 mod tests {
     use std::time::Duration;
 
-    use switchboard_text::redaction::redact;
+    use switchboard_text::redaction::{self, redact};
 
     use super::*;
 
@@ -159,11 +173,14 @@ mod tests {
     }
 
     fn held(vault: &Vault, name: &str, conversation: &str) -> Option<String> {
-        Some(vault.find(&tenant(name), conversation)?.lock().restore("[email-1]").text)
+        // The numbers begin anywhere; the first value has the first of them.
+        let values = vault.find(&tenant(name), conversation)?;
+        let all: String = (1001..=9991).map(|number| format!("[email-{number}]")).collect();
+        Some(redaction::without_placeholders(&values.lock().restore(&all).text).replace("email", ""))
     }
 
-    fn tell(vault: &Vault, name: &str, conversation: &str, text: &str) {
-        redact(text, &mut vault.open(&tenant(name), conversation).lock());
+    fn tell(vault: &Vault, name: &str, conversation: &str, text: &str) -> String {
+        redact(text, &mut vault.open(&tenant(name), conversation).lock()).text
     }
 
     #[tokio::test]
@@ -200,6 +217,18 @@ mod tests {
         assert!(held(&vault, "acme", "c1").is_some(), "use keeps it");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(held(&vault, "acme", "c1").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_conversation_taken_up_again_seldom_uses_its_old_placeholders() {
+        // One conversation is held, so each displaces the one before.
+        let vault = vault(1);
+        let again = (0..200).filter(|round| {
+            let before = tell(&vault, "acme", &format!("c{round}"), "a@b.de");
+            before == tell(&vault, "acme", &format!("d{round}"), "x@y.de")
+        });
+        // One in 900 is expected; eight of 200 come once in a hundred million runs or less.
+        assert!(again.count() < 8);
     }
 
     #[tokio::test(start_paused = true)]

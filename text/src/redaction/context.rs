@@ -68,8 +68,17 @@ impl Hints {
 
     /// The hint closest before byte `at`, within reach.
     pub(super) fn before(&self, at: usize) -> Option<Hint> {
+        self.within(at, REACH)
+    }
+
+    /// The hint before byte `at` with hardly a mark between, as in `Tel.:(`.
+    pub(super) fn right_before(&self, at: usize) -> Option<Hint> {
+        self.within(at, 4)
+    }
+
+    fn within(&self, at: usize, reach: usize) -> Option<Hint> {
         let next = self.0.partition_point(|&(end, _)| end <= at);
         let (end, hint) = self.0[..next].last()?;
-        (at - end <= REACH).then_some(*hint)
+        (at - end <= reach).then_some(*hint)
     }
 }

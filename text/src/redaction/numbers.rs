@@ -12,6 +12,7 @@ use regex::Regex;
 use super::{
     Hit, Kind, checks,
     context::{Hint, Hints},
+    patterns::{is_code, is_word},
 };
 
 /// The most digits of anything found here: a payment card (ISO/IEC 7812-1).
@@ -67,6 +68,11 @@ struct Gap {
 }
 
 impl Gap {
+    /// A card or an id may end before it, and another begin behind it.
+    fn parts(self) -> bool {
+        self.loose || !self.single
+    }
+
     fn of(separator: &str) -> Self {
         let count = separator.chars().take(4).count();
         if count > 3 || !separator.chars().all(|c| space(c) || dash(c) || ".()/".contains(c)) {
@@ -75,7 +81,7 @@ impl Gap {
         let spaced = separator.contains(space);
         Self {
             joins: true,
-            single: count == 1 && !separator.contains(['(', ')', '/']),
+            single: separator.chars().all(|c| space(c) || dash(c)) || separator == ".",
             dials: !(spaced && separator.contains('.')),
             loose: spaced || separator.contains('/'),
         }
@@ -106,7 +112,7 @@ impl Run<'_> {
     fn scan(&self, detector: fn(&Self, usize) -> Option<Found>, hits: &mut Vec<Hit>) {
         let mut first = 0;
         while first < self.groups.len() {
-            match self.opens(first).then(|| detector(self, first)).flatten() {
+            match detector(self, first) {
                 Some((last, hit)) => {
                     hits.push(hit);
                     first = last + 1;
@@ -118,6 +124,9 @@ impl Run<'_> {
 
     /// A card or a national id that begins with group `first`.
     fn identity(&self, first: usize) -> Option<Found> {
+        if !self.begins(first) {
+            return None;
+        }
         let mut digits = Vec::with_capacity(MAX_DIGITS);
         let mut found = None;
         for last in first..self.groups.len() {
@@ -129,7 +138,7 @@ impl Run<'_> {
             }
             digits.extend_from_slice(self.digits(last));
             if digits.len() >= 9
-                && self.closes(last)
+                && self.ends(last)
                 && let Some((kind, score, detector)) = self.identify(&digits, first, last)
             {
                 let bytes = self.groups[first].start..self.groups[last].end;
@@ -150,12 +159,15 @@ impl Run<'_> {
         if paying && self.hint(first) == Some(Hint::Card) && checks::luhn(digits) {
             return Some((Kind::Card, 0.8, "card-in-context"));
         }
+        // With a weak checksum or none, what stands around it counts.
+        let said = self.hint(first) == Some(Hint::Ssn);
+        let apart = self.opens(first) && self.closes(last);
         match digits.len() {
+            9 | 11 if !apart && !said => None,
             9 if sizes().eq([3, 2, 4]) && checks::ssn(digits) => {
                 let dashed =
                     self.separator(first).chars().all(dash) && self.separator(first + 1).chars().all(dash);
                 let spaced = self.separator(first) == self.separator(first + 1);
-                let said = self.hint(first) == Some(Hint::Ssn);
                 match (said, dashed, spaced) {
                     (true, ..) => Some((Kind::NationalId, 0.95, "us-ssn")),
                     (_, true, _) => Some((Kind::NationalId, 0.85, "us-ssn")),
@@ -165,9 +177,7 @@ impl Run<'_> {
                     _ => None,
                 }
             }
-            9 if first == last && self.hint(first) == Some(Hint::Ssn) && checks::ssn(digits) => {
-                Some((Kind::NationalId, 0.8, "us-ssn"))
-            }
+            9 if first == last && said && checks::ssn(digits) => Some((Kind::NationalId, 0.8, "us-ssn")),
             11 if (first == last || sizes().eq([2, 3, 3, 3])) && checks::german_tax_id(digits) => {
                 Some((Kind::NationalId, 0.9, "de-tax-id"))
             }
@@ -178,13 +188,15 @@ impl Run<'_> {
 
     /// A phone number that begins with group `first`: the longest that one of the forms allows.
     fn phone(&self, first: usize) -> Option<Found> {
+        let named = self.hints.right_before(self.groups[0].start) == Some(Hint::Phone);
+        let apart = self.opens(0) || (named && self.begins(0));
         // Groups behind a code, as in a mistyped IBAN, are part of it.
         // A lone digit begins one only abroad, or as the North American 1.
         let lone = self.groups[first].len() == 1 && !self.is_international(first);
         let american = lone
             && self.digits(first) == b"1"
             && self.groups.get(first + 1).is_some_and(|next| next.len() == 3);
-        if !self.opens(0) || (lone && !american) {
+        if !apart || (first > 0 && !self.opens(first)) || (lone && !american) {
             return None;
         }
         let start = self.phone_start(first);
@@ -321,7 +333,23 @@ impl Run<'_> {
         start
     }
 
-    /// Whether a number may begin with group `first`: it is not the tail of something longer.
+    /// Whether a number with a checksum may begin with group `first`.
+    fn begins(&self, first: usize) -> bool {
+        if first > 0 {
+            return self.gaps[first - 1].parts();
+        }
+        !self.text[..self.groups[0].start].ends_with(is_code)
+    }
+
+    /// Whether a number with a checksum may end with group `last`.
+    fn ends(&self, last: usize) -> bool {
+        if last + 1 < self.groups.len() {
+            return self.gaps[last].parts();
+        }
+        !self.text[self.groups[last].end..].starts_with(is_code)
+    }
+
+    /// Whether any number may begin with group `first`: it is not the tail of something longer.
     fn opens(&self, first: usize) -> bool {
         if first > 0 {
             return self.gaps[first - 1].loose;
@@ -330,14 +358,16 @@ impl Run<'_> {
         let mut back = before.chars().rev();
         match back.next() {
             None => true,
-            Some(c) if c.is_alphanumeric() || "_=#@".contains(c) => false,
-            // A decimal, or the tail of a code such as AB-1234.
-            Some(c) if dash(c) || ".,/".contains(c) => !back.next().is_some_and(char::is_alphanumeric),
+            Some(c) if is_word(c) || "=#@".contains(c) => false,
+            // A decimal.
+            Some('.' | ',') => !back.next().is_some_and(char::is_numeric),
+            // The tail of a code such as AB-1234, or of a path.
+            Some(c) if dash(c) || c == '/' => !back.next().is_some_and(is_word),
             Some(_) => true,
         }
     }
 
-    /// Whether a number may end with group `last`.
+    /// Whether any number may end with group `last`.
     fn closes(&self, last: usize) -> bool {
         if last + 1 < self.groups.len() {
             return self.gaps[last].loose;
@@ -345,8 +375,9 @@ impl Run<'_> {
         let mut next = self.text[self.groups[last].end..].chars();
         match next.next() {
             None => true,
-            Some(c) if c.is_alphanumeric() || c == '_' => false,
-            Some(c) if dash(c) || ".,/:".contains(c) => !next.next().is_some_and(char::is_alphanumeric),
+            Some(c) if is_word(c) => false,
+            Some('.' | ',' | ':') => !next.next().is_some_and(char::is_numeric),
+            Some(c) if dash(c) || c == '/' => !next.next().is_some_and(is_word),
             Some(_) => true,
         }
     }

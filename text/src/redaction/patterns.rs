@@ -16,9 +16,10 @@ use super::{
 /// The longest e-mail address, in bytes (RFC 5321: 64 before the @, 255 after it).
 const EMAIL_BYTES: usize = 320;
 
+// Two full stops in a row are of the sentence, not of the address.
 static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     constant(
-        r"[\p{L}\p{N}_](?:[\p{L}\p{N}_.%+'’&-]*[\p{L}\p{N}_%+-])?@[\p{L}\p{N}][\p{L}\p{N}.-]*\.\p{L}{2,}",
+        r"[\p{L}\p{N}_](?:(?:\.?[\p{L}\p{N}_%+'’&-])*\.?[\p{L}\p{N}_%+-])?@[\p{L}\p{N}](?:\.?[\p{L}\p{N}-])*\.\p{L}{2,}",
     )
 });
 static IBAN_HEAD: LazyLock<Regex> = LazyLock::new(|| constant(r"(?-u:\b)[A-Za-z]{2}[0-9]{2}"));
@@ -48,8 +49,7 @@ pub(super) fn emails(text: &str, hits: &mut Vec<Hit>) {
     if !text.contains('@') {
         return;
     }
-    let found =
-        EMAIL.find_iter(text).filter(|found| found.len() <= EMAIL_BYTES && !found.as_str().contains(".."));
+    let found = EMAIL.find_iter(text).filter(|found| found.len() <= EMAIL_BYTES);
     hits.extend(found.map(|found| hit(found.range(), Kind::Email, 0.99, "email")));
 }
 
@@ -75,11 +75,7 @@ pub(super) fn ibans(text: &str, hits: &mut Vec<Hit>) {
                 break;
             }
         }
-        if characters.len() == length
-            && !word_before(text, start)
-            && !word_after(text, end)
-            && checks::iban(&characters)
-        {
+        if characters.len() == length && !beside(text, &(start..end), is_code) && checks::iban(&characters) {
             hits.push(hit(start..end, Kind::Iban, 0.99, "iban"));
         }
     }
@@ -131,15 +127,23 @@ fn hit(bytes: Range<usize>, kind: Kind, score: f32, detector: &'static str) -> H
 }
 
 fn inside_word(text: &str, range: &Range<usize>) -> bool {
-    word_before(text, range.start) || word_after(text, range.end)
+    beside(text, range, is_word)
 }
 
-fn word_before(text: &str, at: usize) -> bool {
-    text[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_')
+fn beside(text: &str, range: &Range<usize>, is: fn(char) -> bool) -> bool {
+    text[..range.start].chars().next_back().is_some_and(is)
+        || text[range.end..].chars().next().is_some_and(is)
 }
 
-fn word_after(text: &str, at: usize) -> bool {
-    text[at..].chars().next().is_some_and(|c| c.is_alphanumeric() || c == '_')
+/// Whether a character next to a number makes both one word. Scripts without case, such as Chinese
+/// and Japanese, are written without spaces: their letters stand beside numbers, not in them.
+pub(super) fn is_word(c: char) -> bool {
+    is_code(c) || c.is_lowercase() || c.is_uppercase() || c.is_numeric()
+}
+
+/// Whether a character next to a number with a checksum makes it a piece of something longer.
+pub(super) fn is_code(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 /// Whether a dotted or coloned number goes on, or hangs on a word.

@@ -7,7 +7,7 @@ use std::{
 
 use regex::Captures;
 
-use super::{Entity, Kind, find_with_literals, patterns::PLACEHOLDER};
+use super::{Entity, Kind, find_with_literals, patterns::PLACEHOLDER, plain};
 
 /// How many values are held unless told otherwise: more than a person gives away in a conversation.
 const CAPACITY: usize = 200;
@@ -20,6 +20,7 @@ const CAPACITY: usize = 200;
 /// nothing of what it holds.
 pub struct Pseudonyms {
     capacity: usize,
+    first: u32,
     numbers: HashMap<(Kind, String), u32>,
     values: HashMap<(Kind, u32), Value>,
     last: HashMap<Kind, u32>,
@@ -49,11 +50,20 @@ impl Pseudonyms {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             capacity: capacity.max(1),
+            first: 1,
             numbers: HashMap::new(),
             values: HashMap::new(),
             last: HashMap::new(),
             order: VecDeque::new(),
         }
+    }
+
+    /// Numbers the values of each kind from `first` on, 1 to 100,000,000; from 1 unless told so. For
+    /// who may forget a whole conversation and begin it anew: with another first number, placeholders
+    /// from before stand for nothing, and not for somebody else's value.
+    #[must_use]
+    pub fn starting_at(self, first: u32) -> Self {
+        Self { first: first.clamp(1, 100_000_000), ..self }
     }
 
     /// How many values are held.
@@ -92,7 +102,7 @@ impl Pseudonyms {
                 self.numbers.remove(&(oldest.0, forgotten.normal));
             }
         }
-        let number = self.last.entry(key.0).or_default();
+        let number = self.last.entry(key.0).or_insert(self.first - 1);
         *number += 1;
         let place = (key.0, *number);
         self.values.insert(place, Value { written: value.to_owned(), normal: key.1.clone() });
@@ -140,15 +150,16 @@ fn place(found: &Captures<'_>) -> Option<(Kind, u32)> {
 
 /// The spelling under which a value is known: without separators, case or extension marks.
 fn normal(kind: Kind, value: &str) -> String {
+    let plain = plain(value);
     match kind {
         Kind::Literal => value.to_owned(),
-        Kind::Email | Kind::Ip => value.to_lowercase(),
+        Kind::Email | Kind::Ip => plain.to_lowercase(),
         Kind::Phone => {
             let kept = |c: &char| c.is_ascii_digit() || matches!(c, '+' | 'x');
-            value.to_lowercase().chars().filter(kept).collect()
+            plain.to_lowercase().chars().filter(kept).collect()
         }
         Kind::Iban | Kind::Card | Kind::NationalId => {
-            value.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+            plain.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
         }
     }
 }
@@ -198,19 +209,12 @@ pub fn redact(text: &str, pseudonyms: &mut Pseudonyms) -> Redacted {
     replace(text, find_with_literals(text), pseudonyms)
 }
 
-/// Replaces the personal data that `chosen` picks, given what it is and whether its value is held
-/// already. Placeholders pass: this is for text that was written from redacted text.
-pub fn redact_only(
-    text: &str,
-    pseudonyms: &mut Pseudonyms,
-    chosen: impl Fn(&Entity, bool) -> bool,
-) -> Redacted {
-    let mut entities = super::find(text);
-    entities.retain(|entity| chosen(entity, pseudonyms.knows(entity.kind, entity.span.of(text))));
-    replace(text, entities, pseudonyms)
-}
-
-fn replace(text: &str, entities: Vec<Entity>, pseudonyms: &mut Pseudonyms) -> Redacted {
+/// Replaces what was found in a text: in order and not overlapping, as [`super::find`] gives it.
+/// [`redact`] does both for raw text; this is for who replaces only some of it.
+///
+/// # Panics
+/// When something was not found in this text.
+pub fn replace(text: &str, entities: Vec<Entity>, pseudonyms: &mut Pseudonyms) -> Redacted {
     let mut out = String::with_capacity(text.len());
     let mut from = 0;
     let mut replaced = Vec::with_capacity(entities.len());

@@ -30,10 +30,11 @@ async fn a_question_is_rewritten_with_its_findings() {
     let mut client = client().await;
     let request = inspect("Größe? 4111 1111 1111 1111", v1::Direction::Input, "c1");
     let reply = client.inspect(testing::call("acme").request(request)).await.unwrap().into_inner();
-    assert_eq!((reply.verdict(), reply.text.as_str()), (Verdict::Rewrite, "Größe? [card-1]"));
     let finding = &reply.findings[0];
     assert_eq!((finding.start, finding.end, finding.kind.as_str()), (7, 26, "card"));
-    assert_eq!(finding.placeholder, "[card-1]");
+    assert!(finding.placeholder.starts_with("[card-") && finding.placeholder.ends_with(']'));
+    let text = format!("Größe? {}", finding.placeholder);
+    assert_eq!((reply.verdict(), reply.text), (Verdict::Rewrite, text));
     assert!(!reply.reason.is_empty());
 }
 
@@ -51,11 +52,11 @@ async fn a_tenant_restores_its_own_conversations_and_no_others() {
     let mut client = client().await;
     let request = RedactRequest { text: "I am jo@home.de".into(), conversation_id: "c1".into() };
     let redacted = client.redact(testing::call("acme").request(request)).await.unwrap().into_inner().text;
-    assert_eq!(redacted, "I am [email-1]");
+    assert!(redacted.starts_with("I am [email-"), "{redacted}");
     for (tenant, conversation, text, missing) in [
         ("acme", "c1", "I am jo@home.de", 0),
-        ("acme", "c2", "I am [email-1]", 1),
-        ("other", "c1", "I am [email-1]", 1),
+        ("acme", "c2", redacted.as_str(), 1),
+        ("other", "c1", redacted.as_str(), 1),
     ] {
         let request = testing::call(tenant).request(restore(&redacted, conversation, "refund"));
         let reply = client.restore(request).await.unwrap().into_inner();
@@ -69,7 +70,7 @@ async fn long_texts_are_redacted_and_longer_ones_refused() {
     let long = format!("{}a@b.de", "ä".repeat(63_990) + " ");
     let request = inspect(&long, v1::Direction::Input, "c1");
     let reply = client.inspect(testing::call("acme").request(request)).await.unwrap().into_inner();
-    assert!(reply.text.ends_with(" [email-1]"));
+    assert!(reply.text.contains(" [email-") && !reply.text.contains('@'));
     let request = inspect(&"ä".repeat(64_001), v1::Direction::Input, "c1");
     let status = client.inspect(testing::call("acme").request(request)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
