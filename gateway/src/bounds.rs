@@ -14,11 +14,10 @@ use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 
-use crate::error::Refused;
+use crate::{auth::Place, error::Refused};
 
 pin_project! {
     /// A request body of at most `limit` bytes, which raises `exceeded` when there are more.
@@ -81,17 +80,12 @@ pin_project! {
         #[pin]
         exceeded: WaitForCancellationFutureOwned,
         limit: u64,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
     }
 }
 
 impl Held {
-    pub(crate) fn new(
-        inner: Body,
-        exceeded: CancellationToken,
-        limit: u64,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(crate) fn new(inner: Body, exceeded: CancellationToken, limit: u64, place: Option<Place>) -> Self {
         Self { inner: Some(inner), exceeded: exceeded.cancelled_owned(), limit, place }
     }
 }

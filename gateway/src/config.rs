@@ -24,7 +24,8 @@ pub struct Config {
     pub body_time: Duration,
     /// Bytes that one gRPC call may send, all messages together; 1,024 to 16 GiB.
     pub max_stream_bytes: u64,
-    /// The most that a call may take, whatever the caller asks for; 100 ms to 1 hour.
+    /// The most that a call may take, whatever the caller asks for; 100 ms to 1 hour. A turn with a
+    /// longer budget is cut short, and a turn may ask for up to 10 minutes.
     #[serde(with = "humantime_serde")]
     pub request_time: Duration,
     /// The same for `KnowledgeService.Ingest`, whose documents have to be embedded; 100 ms to 1 hour.
@@ -32,6 +33,9 @@ pub struct Config {
     pub ingest_time: Duration,
     /// Calls at once, HTTP and gRPC together; 1 to 65,536. Further ones are refused.
     pub max_calls: usize,
+    /// Calls of one tenant at once, so that none takes the places of all; 0 to 65,536, where 0 takes
+    /// half of `max_calls`. Further ones are refused.
+    pub max_calls_per_tenant: usize,
     /// Time that open calls have to finish once the node stops; at most 10 minutes.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -45,9 +49,11 @@ impl Default for Config {
             max_body_bytes: 1024 * 1024,
             body_time: Duration::from_secs(10),
             max_stream_bytes: 64 * 1024 * 1024,
-            request_time: Duration::from_secs(60),
-            ingest_time: Duration::from_secs(600),
+            // The longest budget that a turn may have, and time for it to end well.
+            request_time: Duration::from_secs(11 * 60),
+            ingest_time: Duration::from_secs(30 * 60),
             max_calls: 512,
+            max_calls_per_tenant: 0,
             drain: Duration::from_secs(10),
         }
     }
@@ -66,6 +72,7 @@ impl Config {
         within("gateway.max_body_bytes", self.max_body_bytes, 1024..=64 << 20)?;
         within("gateway.max_stream_bytes", self.max_stream_bytes, 1024..=16 << 30)?;
         within("gateway.max_calls", self.max_calls, 1..=65_536)?;
+        within("gateway.max_calls_per_tenant", self.max_calls_per_tenant, 0..=65_536)?;
         span("gateway.body_time", self.body_time, Duration::from_millis(10), Duration::from_secs(600))?;
         for (key, time) in
             [("gateway.request_time", self.request_time), ("gateway.ingest_time", self.ingest_time)]
@@ -73,6 +80,14 @@ impl Config {
             span(key, time, Duration::from_millis(100), mesh::deadline::LONGEST)?;
         }
         span("gateway.drain", self.drain, Duration::ZERO, Duration::from_secs(600))
+    }
+
+    /// Calls of one tenant at once.
+    pub(crate) fn calls_per_tenant(&self) -> usize {
+        match self.max_calls_per_tenant {
+            0 => self.max_calls.div_ceil(2),
+            calls => calls,
+        }
     }
 }
 
@@ -98,6 +113,7 @@ mod tests {
         let both = SocketAddr::from((Ipv4Addr::LOCALHOST, 9000));
         let cases = [
             (Config { max_calls: 0, ..Config::default() }, "gateway.max_calls"),
+            (Config { max_calls_per_tenant: 65_537, ..Config::default() }, "gateway.max_calls_per_tenant"),
             (Config { max_body_bytes: 1, ..Config::default() }, "gateway.max_body_bytes"),
             (Config { request_time: Duration::ZERO, ..Config::default() }, "gateway.request_time"),
             (Config { http: both, grpc: both, ..Config::default() }, "gateway.grpc"),

@@ -19,10 +19,13 @@ use proto::conversation::v1::{
 use serde::{Deserialize, Serialize};
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Streaming;
 
-use crate::{auth::Door, body, json, problem::Problem};
+use crate::{
+    auth::{Door, Place},
+    body, json,
+    problem::Problem,
+};
 
 /// A budget is soft and a deadline hard: the turn gets this much past its budget to end well.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -69,7 +72,7 @@ pub(crate) async fn converse(State(turns): State<Turns>, request: Request) -> Re
     let (parts, body) = request.into_parts();
     // Who it is comes before what they send: nobody unknown makes us read a body or takes a place.
     let tenant = door.tenant(&parts.headers)?;
-    let place = door.enter()?;
+    let place = door.enter(&tenant)?;
     let stream = wants_events(&parts.headers, &parts.uri)?;
     let ask: Ask =
         body::json(&parts.headers, body, door.config.max_body_bytes, door.config.body_time).await?;
@@ -85,7 +88,11 @@ pub(crate) async fn converse(State(turns): State<Turns>, request: Request) -> Re
     // A turn that is refused is refused by a status, so the first event decides how to answer.
     let first = upstream.message().await?;
     let events = Events { upstream, next: first, seen: Vec::new(), place };
-    Ok(if stream { events.into_sse() } else { Json(events.into_turn().await?).into_response() })
+    let mut response =
+        if stream { events.into_sse() } else { Json(events.into_turn().await?).into_response() };
+    // Whoever does not read the answer keeps its place no longer than this: the connection is cut.
+    response.extensions_mut().insert(deadline);
+    Ok(response)
 }
 
 impl Ask {
@@ -153,7 +160,7 @@ struct Events {
     /// The event that is next, already read; `None` at the end.
     next: Option<ConverseResponse>,
     seen: Vec<ConverseResponse>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Events {

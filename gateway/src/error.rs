@@ -23,6 +23,9 @@ pub(crate) enum Refused {
     /// Try again after a moment.
     #[error("the gateway serves as many calls as it can; try again after a moment")]
     Overloaded,
+    /// Wait until one of the tenant's own calls has ended.
+    #[error("this tenant has as many calls open as it may; try again when one has ended")]
+    TenantOverloaded,
     /// Send less in one call.
     #[error("one call may send at most {limit} bytes")]
     TooManyBytes {
@@ -39,6 +42,7 @@ impl Refused {
             Self::UnknownKey => "unknown_key",
             Self::Restricted => "restricted",
             Self::Overloaded => "overloaded",
+            Self::TenantOverloaded => "tenant_overloaded",
             Self::TooManyBytes { .. } => "too_many_bytes",
         }
     }
@@ -49,13 +53,13 @@ impl Fault for Refused {
         match self {
             Self::NoKey | Self::UnknownKey => Kind::Unauthenticated,
             Self::Restricted => Kind::Denied,
-            Self::Overloaded | Self::TooManyBytes { .. } => Kind::Overloaded,
+            Self::Overloaded | Self::TenantOverloaded | Self::TooManyBytes { .. } => Kind::Overloaded,
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         // Sending as much again would be refused again.
-        (*self == Self::Overloaded).then_some(Duration::from_secs(1))
+        matches!(self, Self::Overloaded | Self::TenantOverloaded).then_some(Duration::from_secs(1))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The gRPC side: the public services, passed on to their roles without decoding.
 //!
-//! A call is screened first: protocol, service, key, place, size, time. What it claims about its
+//! A call is screened first: protocol, method, key, place, size, time. What it claims about its
 //! tenant is dropped and what its key says put in place. Then it goes through the mesh's server
 //! stack, as on any node, and from there over the role's channel.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -13,7 +13,9 @@ use axum::{
     routing::any,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
-use mesh::{Call, Channel, call, deadline, server::Stack};
+use mesh::{Call, Channel, Deadline, call, deadline, server::Stack};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use proto::{
     conversation::v1::conversation_service_server, embeddings::v1::embeddings_service_server,
     generation::v1::generation_service_server, knowledge::v1::knowledge_service_server,
@@ -21,13 +23,12 @@ use proto::{
 };
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, service::Routes};
 use tower::ServiceExt as _;
 
 use crate::{
-    auth::{API_KEY, Door},
+    auth::{API_KEY, Door, Place},
     bounds::{Capped, Held},
     error::Refused,
 };
@@ -41,11 +42,19 @@ const PUBLIC: [(&str, &str); 5] = [
     (policy_service_server::SERVICE_NAME, "policy"),
 ];
 
-/// Services of the gateway itself, which need no key.
-const OPEN: [&str; 3] = [
-    "grpc.health.v1.Health",
-    "grpc.reflection.v1.ServerReflection",
-    "grpc.reflection.v1alpha.ServerReflection",
+/// The health service, the gateway's own. Needs no key, like reflection.
+const HEALTH: &str = "grpc.health.v1.Health";
+
+/// Probes ask this; it answers at once, so it needs no place that others could take.
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// Stays open for as long as somebody watches.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+
+/// Reflection, in both of its versions.
+const REFLECTION: [&str; 2] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
 /// Method that an ordinary key does not open: it gives raw personal data back.
@@ -66,7 +75,7 @@ pub(crate) fn router(
     ctx: &mesh::Context,
     descriptors: &'static [u8],
 ) -> Result<Router, Box<dyn std::error::Error + Send + Sync>> {
-    let listed: Vec<&str> = PUBLIC.iter().map(|(service, _)| *service).chain([OPEN[0]]).collect();
+    let listed: Vec<&str> = PUBLIC.iter().map(|(service, _)| *service).chain([HEALTH]).collect();
     let own = mesh::bootstrap::reflection(descriptors, &listed)?.add_service(ctx.health.service());
     let mut routes = Routes::into_axum_router(own).reset_fallback();
     for (service, role) in PUBLIC {
@@ -74,14 +83,38 @@ pub(crate) fn router(
         let pass = any(move |request: Request| forward(channel.clone(), request));
         routes = routes.route(&format!("/{service}/{{method}}"), pass);
     }
-    let edge = Edge { door: Arc::clone(door), stack: Stack::from_router(routes) };
+    let methods = Arc::new(public_methods(&FileDescriptorSet::decode(descriptors)?));
+    let edge = Edge { door: Arc::clone(door), methods, stack: Stack::from_router(routes) };
     Ok(Router::new().fallback(screen).with_state(edge))
+}
+
+/// The paths of every method of the public services. No other name gets further: names that callers
+/// make up would become labels of metrics.
+fn public_methods(descriptors: &FileDescriptorSet) -> HashSet<String> {
+    let mut methods = HashSet::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            let name = format!("{}.{}", file.package(), service.name());
+            if PUBLIC.iter().any(|(public, _)| *public == name) {
+                methods.extend(service.method.iter().map(|method| format!("/{name}/{}", method.name())));
+            }
+        }
+    }
+    methods
 }
 
 #[derive(Clone)]
 struct Edge {
     door: Arc<Door>,
+    /// Paths of the public methods.
+    methods: Arc<HashSet<String>>,
     stack: Stack,
+}
+
+/// A call that may pass.
+struct Admitted {
+    place: Option<Place>,
+    deadline: Deadline,
 }
 
 /// Lets a call in, or says why not.
@@ -90,8 +123,8 @@ async fn screen(State(edge): State<Edge>, request: Request) -> axum::response::R
         return status.into_response();
     }
     let (mut parts, body) = request.into_parts();
-    let place = match edge.admit(&parts.uri, &mut parts.headers) {
-        Ok(place) => place,
+    let Admitted { place, deadline } = match edge.admit(&parts.uri, &mut parts.headers) {
+        Ok(admitted) => admitted,
         Err(status) => return status.into_http::<axum::body::Body>(),
     };
     let limit = edge.door.config.max_stream_bytes;
@@ -101,10 +134,13 @@ async fn screen(State(edge): State<Edge>, request: Request) -> axum::response::R
         Ok(response) = edge.stack.oneshot(Request::from_parts(parts, body)) => Some(response),
         () = exceeded.cancelled() => None,
     };
-    match response.filter(|_| !exceeded.is_cancelled()) {
+    let mut response = match response.filter(|_| !exceeded.is_cancelled()) {
         Some(response) => response.map(|body| axum::body::Body::new(Held::new(body, exceeded, limit, place))),
         None => Status::from(Refused::TooManyBytes { limit }).into_http::<axum::body::Body>(),
-    }
+    };
+    // Whoever does not read the answer keeps its place no longer than this: the connection is cut.
+    response.extensions_mut().insert(deadline);
+    response
 }
 
 /// Whether this is gRPC over HTTP/2. What is not, would not understand a gRPC status.
@@ -130,34 +166,35 @@ fn protocol(request: &Request) -> Result<(), StatusCode> {
 
 impl Edge {
     /// Decides on a call by its path and metadata, and makes the metadata what the mesh may trust.
-    fn admit(&self, uri: &Uri, headers: &mut HeaderMap) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        let unknown = || Status::unimplemented("no such method is served here");
-        let (service, method) =
-            uri.path().strip_prefix('/').and_then(|path| path.split_once('/')).ok_or_else(unknown)?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if method.is_empty() || !method.bytes().all(plain) {
-            return Err(unknown());
-        }
-        let place = if OPEN.contains(&service) {
-            strip(headers);
-            None
-        } else if PUBLIC.iter().any(|(public, _)| *public == service) {
+    fn admit(&self, uri: &Uri, headers: &mut HeaderMap) -> Result<Admitted, Status> {
+        let config = &self.door.config;
+        let path = uri.path();
+        let mut caller = None;
+        let (place, most) = if path == CHECK {
+            (None, config.request_time)
+        } else if path == WATCH {
+            (Some(self.door.enter_open()?), deadline::LONGEST)
+        } else if REFLECTION.contains(&path) {
+            (Some(self.door.enter_open()?), config.request_time)
+        } else if self.methods.contains(path) {
             let tenant = self.door.tenant(headers)?;
-            if (service, method) == RESTRICTED {
+            let method = path[1..].split_once('/').expect("a known path names service and method");
+            if method == RESTRICTED {
                 return Err(Refused::Restricted.into());
             }
-            let place = self.door.enter()?;
-            strip(headers);
+            let place = self.door.enter(&tenant)?;
+            caller = Some(tenant);
+            (Some(place), if method == INGEST { config.ingest_time } else { config.request_time })
+        } else {
+            return Err(Status::unimplemented("no such method is served here"));
+        };
+        strip(headers);
+        if let Some(tenant) = caller {
             let tenant = HeaderValue::from_str(tenant.as_str()).expect("a tenant's name is plain ASCII");
             headers.insert(call::TENANT, tenant);
-            Some(place)
-        } else {
-            return Err(unknown());
-        };
-        let config = &self.door.config;
-        let most = if (service, method) == INGEST { config.ingest_time } else { config.request_time };
-        bound_time(headers, most)?;
-        Ok(place)
+        }
+        let deadline = bound_time(headers, most)?;
+        Ok(Admitted { place, deadline })
     }
 }
 
@@ -176,8 +213,8 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Sets `grpc-timeout` to what the caller asks for, but no more than `most`.
-fn bound_time(headers: &mut HeaderMap, most: Duration) -> Result<(), Status> {
+/// Sets `grpc-timeout` to what the caller asks for, but no more than `most`, and says when that is.
+fn bound_time(headers: &mut HeaderMap, most: Duration) -> Result<Deadline, Status> {
     let asked = match headers.get(deadline::HEADER) {
         Some(value) => {
             deadline::parse(value).map_err(|allowed| mesh::error::invalid(deadline::HEADER, allowed))?
@@ -185,7 +222,7 @@ fn bound_time(headers: &mut HeaderMap, most: Duration) -> Result<(), Status> {
         None => most,
     };
     headers.insert(deadline::HEADER, deadline::format(asked.min(most)));
-    Ok(())
+    Ok(Deadline::after(asked.min(most)))
 }
 
 /// Carries a call to its role; frames and trailers pass unread, both ways, as they come.
@@ -310,10 +347,10 @@ mod tests {
         let mut client = ConversationServiceClient::new(connect(&mesh, Config::default()).await);
         let key = ("x-api-key", mesh.key.as_str());
         let cases: [(&[_], &str); 4] = [
-            (&[key], "chat 60 Unspecified"),
-            (&[key, ("x-switchboard-class", "voice")], "voice 60 Unspecified"),
+            (&[key], "chat 660 Unspecified"),
+            (&[key, ("x-switchboard-class", "voice")], "voice 660 Unspecified"),
             (&[key, ("grpc-timeout", "5S")], "chat 5 Unspecified"),
-            (&[key, ("grpc-timeout", "100H")], "chat 60 Unspecified"),
+            (&[key, ("grpc-timeout", "100H")], "chat 660 Unspecified"),
         ];
         for (metadata, expected) in cases {
             assert_eq!(told(&mut client, with(ask("tell the call"), metadata)).await.unwrap(), expected);
@@ -363,6 +400,7 @@ mod tests {
             "/switchboard.policy.v1.PolicyService/",
             "/switchboard.policy.v1.PolicyService//Restore",
             "/switchboard.conversation.v1.ConversationService/Nothing",
+            "/grpc.health.v1.Health/Nothing",
         ];
         for path in paths {
             let request = http::Request::post(path)
@@ -410,7 +448,7 @@ mod tests {
         let Some(MessageResponse::ListServicesResponse(listed)) = answer else { panic!("not a list") };
         let mut names: Vec<_> = listed.service.into_iter().map(|service| service.name).collect();
         names.retain(|name| !name.starts_with("grpc.reflection."));
-        let mut expected: Vec<_> = PUBLIC.iter().map(|(service, _)| *service).chain([OPEN[0]]).collect();
+        let mut expected: Vec<_> = PUBLIC.iter().map(|(service, _)| *service).chain([HEALTH]).collect();
         names.sort();
         expected.sort_unstable();
         assert_eq!(names, expected);
@@ -497,6 +535,45 @@ mod tests {
         soon(mesh.cancelled.notified()).await;
         // The place is free once the stream's body is gone, which is at the same drop.
         assert_eq!(told(&mut client, with(ask("hi"), &key)).await.unwrap(), "hi");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_of_health_outlives_an_ordinary_call() {
+        let mesh = Mesh::new();
+        let config = Config { request_time: Duration::from_millis(100), ..Config::default() };
+        let door = Arc::new(Door::new(config, Arc::clone(&mesh.keys)));
+        let edge = Edge { door, methods: Arc::default(), stack: Stack::from_router(Router::new()) };
+        let time = |path: &'static str| {
+            let mut headers = HeaderMap::new();
+            let admitted = edge.admit(&Uri::from_static(path), &mut headers);
+            admitted.map(|admitted| (admitted.deadline.left(), admitted.place))
+        };
+        let places: Vec<_> = (0..64).map(|_| time(WATCH).unwrap()).collect();
+        assert!(places.iter().all(|(left, _)| *left == deadline::LONGEST));
+        // Watchers crowd out each other, and never a probe.
+        assert_eq!(time(WATCH).err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        let (left, place) = time(CHECK).unwrap();
+        assert!(left == Duration::from_millis(100) && place.is_none());
+        drop(places);
+        assert!(time(REFLECTION[0]).is_ok());
+    }
+
+    #[tokio::test]
+    async fn every_response_says_when_its_connection_may_be_cut() {
+        let mesh = Mesh::new();
+        let door = Arc::new(Door::new(Config::default(), Arc::clone(&mesh.keys)));
+        let router = router(&door, &mesh.ctx, proto::DESCRIPTORS).unwrap();
+        let path = format!("/{}/Converse", conversation_service_server::SERVICE_NAME);
+        let request = http::Request::post(path)
+            .version(Version::HTTP_2)
+            .header("content-type", "application/grpc")
+            .header("x-api-key", &mesh.key)
+            .header("grpc-timeout", "5S")
+            .body(axum::body::Body::empty())
+            .unwrap();
+        let response = soon(router.oneshot(request)).await.unwrap();
+        let deadline = response.extensions().get::<Deadline>().expect("a deadline");
+        assert!(deadline.left() > Duration::from_secs(1) && deadline.left() <= Duration::from_secs(5));
     }
 
     #[tokio::test]

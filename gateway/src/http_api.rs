@@ -285,6 +285,7 @@ mod tests {
         let mut request = ask(&mesh, r#"{"text": "never end"}"#);
         request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
         let open = soon(router.clone().oneshot(request)).await.unwrap();
+        assert!(open.extensions().get::<switchboard_mesh::Deadline>().is_some());
         let (status, headers, body) = send(router.clone(), ask(&mesh, r#"{"text": "hi"}"#)).await;
         assert_eq!((status.as_u16(), &headers["retry-after"]), (429, &"1".parse().unwrap()));
         assert_eq!(body["error"]["code"], "resource_exhausted");

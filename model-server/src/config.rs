@@ -9,10 +9,12 @@ use switchboard_mesh::config::{Invalid, within};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The folder of models: one folder in it for each, named as the model is.
+    /// The folder of models: one folder in it for each, named as the model is. Empty takes the first
+    /// there is of `models/` beside the executable, `.cache/models/` of the checkout that the
+    /// executable was built in, and the same of the working folder if that is a checkout.
     pub repository: PathBuf,
-    /// The ONNX Runtime library, version 1.22 or later. Empty looks beside the executable, then in
-    /// `.cache/onnxruntime/` below the working folder.
+    /// The ONNX Runtime library, version 1.22 or later. Empty looks in the same order: beside the
+    /// executable, then in `.cache/onnxruntime/` of the same checkouts.
     pub runtime: PathBuf,
     /// Threads that compute one batch; 0 takes one for each core.
     pub threads: usize,
@@ -28,7 +30,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            repository: ".cache/models".into(),
+            repository: PathBuf::new(),
             runtime: PathBuf::new(),
             threads: 0,
             max_tokens: 256,
@@ -46,13 +48,6 @@ impl Config {
     /// # Errors
     /// Names the first key whose value is not allowed.
     pub fn check(&self) -> Result<(), Invalid> {
-        if self.repository.as_os_str().is_empty() {
-            return Err(Invalid::new(
-                "inference.repository",
-                "\"\"",
-                "a folder with a folder for each model",
-            ));
-        }
         within("inference.threads", self.threads, 0..=256)?;
         within("inference.max_tokens", self.max_tokens, 8..=8192)?;
         within("inference.max_batch_tokens", self.max_batch_tokens, self.max_tokens..=1 << 20)?;

@@ -14,14 +14,20 @@ mod library;
 mod metrics;
 mod model;
 mod onnx;
+mod places;
 mod pooling;
 mod repository;
 mod scheduler;
 mod service;
 mod tokenize;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use mesh::health::Health;
 use switchboard_mesh as mesh;
 use switchboard_proto::inference::v1::inference_service_server::InferenceServiceServer;
 use tonic::service::Routes;
@@ -34,32 +40,49 @@ use crate::{error::Error, model::Model, service::Service};
 pub const ROLE: &str = "inference";
 /// The full name of its gRPC service.
 pub const SERVICE: &str = "switchboard.inference.v1.InferenceService";
-/// The largest request: texts are bounded by their number and length, this bounds their sum.
-const LARGEST_REQUEST: usize = 16 << 20;
+/// Bytes of the largest request. The most texts of the greatest length are 32 MiB of ASCII; what is
+/// over a bound by a little is still read, so that the answer can name the field.
+const LARGEST_REQUEST: usize = 40 << 20;
 
 /// Loads and warms the models, and returns the role ready to serve.
 ///
 /// # Errors
 /// When a value of `config` is not allowed, the runtime library or a model cannot be used, or there
 /// is no model; the error names the key or the file.
-pub async fn start(config: Config, _ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
+pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
     let failed = |error: Error| mesh::StartError::new(ROLE, error);
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
-    let models = tokio::task::spawn_blocking(move || load(&config)).await;
+    let health = ctx.health.clone();
+    let models = tokio::task::spawn_blocking(move || load(&config, &health)).await;
     let models = models.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
     let server = InferenceServiceServer::new(Service::new(models)).max_decoding_message_size(LARGEST_REQUEST);
     Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
 }
 
-fn load(config: &Config) -> Result<BTreeMap<String, Arc<Model>>, Error> {
-    let folders = repository::scan(&config.repository)?;
+fn load(config: &Config, health: &Health) -> Result<BTreeMap<String, Arc<Model>>, Error> {
+    let folders = repository::scan(&find_repository(&config.repository)?)?;
     let runtime = onnx::Runtime::load(&library::find(&config.runtime)?)?;
     let mut models = BTreeMap::new();
     for folder in folders {
-        let model = Model::load(&folder, config, &runtime)?;
+        let model = Model::load(&folder, config, &runtime, health.clone())?;
         models.insert(folder.name, Arc::new(model));
     }
     Ok(models)
+}
+
+/// The repository at `configured`; when that is empty, the first one that [`places::find`] finds.
+fn find_repository(configured: &Path) -> Result<PathBuf, Error> {
+    if !configured.as_os_str().is_empty() {
+        return Ok(configured.to_owned());
+    }
+    let models = Path::new("models");
+    places::find(models, models).ok_or_else(|| {
+        let problem = format!(
+            "is in none of the usual places: {}; set inference.repository to where it is",
+            places::USUAL
+        );
+        repository::problem(Path::new("models/"), problem)
+    })
 }
 
 /// What `cargo xtask setup` puts below the workspace's `.cache`.

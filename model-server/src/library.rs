@@ -7,15 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::Error;
+use crate::{error::Error, places};
 
-/// The library at `configured`; when that is empty, the first one there is of those beside the
-/// executable and in `.cache/onnxruntime/` below the working folder.
+/// The library at `configured`; when that is empty, the first one that [`places::find`] finds.
 ///
 /// # Errors
-/// Names the path that was looked at last and what is wrong with it.
+/// Names the path and what is wrong with it.
 pub(crate) fn find(configured: &Path) -> Result<PathBuf, Error> {
-    let path = if configured.as_os_str().is_empty() { search() } else { configured.to_owned() };
+    let path = if configured.as_os_str().is_empty() { search()? } else { configured.to_owned() };
     // The loader takes a relative path for one beside the executable, or for a name to search.
     let path = std::path::absolute(&path).unwrap_or(path);
     check(&path).map_err(|error| {
@@ -31,10 +30,16 @@ pub(crate) fn find(configured: &Path) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-fn search() -> PathBuf {
+fn search() -> Result<PathBuf, Error> {
     let name = format!("{DLL_PREFIX}onnxruntime{DLL_SUFFIX}");
-    let beside = std::env::current_exe().ok().map(|executable| executable.with_file_name(&name));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| Path::new(".cache/onnxruntime").join(name))
+    let cached = Path::new("onnxruntime").join(&name);
+    places::find(Path::new(&name), &cached).ok_or_else(|| {
+        let problem = format!(
+            "is in none of the usual places: {}; set inference.runtime to where it is",
+            places::USUAL
+        );
+        Error::Runtime { path: name.into(), problem }
+    })
 }
 
 /// Sees that the file holds all that its program headers promise: the system's loader maps a cut

@@ -3,7 +3,7 @@
 use std::{fs::File, io, path::Path, sync::Arc, thread};
 
 use sha2::{Digest as _, Sha256};
-use switchboard_mesh::Call;
+use switchboard_mesh::{Call, health::Health};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,11 +45,16 @@ pub(crate) struct Embedding {
 
 impl Model {
     /// Loads the model in `folder`, runs it once at its shortest and once at its longest, and starts
-    /// its thread.
+    /// its thread. Should the thread be lost, `health` says that this node no longer serves.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub(crate) fn load(folder: &Folder, config: &Config, runtime: &Runtime) -> Result<Self, Error> {
+    pub(crate) fn load(
+        folder: &Folder,
+        config: &Config,
+        runtime: &Runtime,
+        health: Health,
+    ) -> Result<Self, Error> {
         let dimensions = folder.config.hidden_size;
         let max_tokens = config.max_tokens.min(folder.config.max_position_embeddings);
         // Hashing reads all of the weights; the session loads meanwhile.
@@ -75,7 +80,13 @@ impl Model {
             batch_tokens: config.max_batch_tokens,
             pad: folder.config.pad_token_id,
         };
-        let queue = Queue::start(&folder.name, Box::new(backend), limits)
+        let name = folder.name.clone();
+        let lost = move || {
+            tracing::error!(model = %name, "the model's thread has ended; restart the node");
+            health.set(crate::SERVICE, false);
+            health.set("", false);
+        };
+        let queue = Queue::start(&folder.name, Box::new(backend), limits, lost)
             .map_err(|error| problem(&folder.graph, format!("cannot be given a thread: {error}")))?;
         tracing::info!(model = %folder.name, dimensions, max_tokens, fingerprint, "model loaded");
         Ok(Self { dimensions, max_tokens, fingerprint, tokenizer: Arc::new(tokenizer), queue })
@@ -162,7 +173,7 @@ mod tests {
         let folder = setup::repository();
         let folders = repository::scan(folder.path()).unwrap();
         let runtime = Runtime::load(&library::find(&setup::runtime()).unwrap()).unwrap();
-        Model::load(&folders[0], &Config::default(), &runtime).unwrap()
+        Model::load(&folders[0], &Config::default(), &runtime, Health::default()).unwrap()
     }
 
     fn cosine(a: &[f32], b: &[f32]) -> f32 {

@@ -11,6 +11,9 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::error::Error;
 
+/// The shortest input that a model may be made for: a text's first and last token, and some words.
+const FEWEST_TOKENS: usize = 8;
+
 /// The families whose graphs take `input_ids` and `attention_mask` and give hidden states.
 const FAMILIES: [&str; 1] = ["bert"];
 
@@ -85,6 +88,11 @@ fn read(path: &Path) -> Result<Folder, Error> {
             format!("has model_type {:?}; supported: {families}", config.model_type),
         ));
     }
+    let tokens = config.max_position_embeddings;
+    if tokens < FEWEST_TOKENS {
+        let problem_is = format!("has max_position_embeddings {tokens}; at least {FEWEST_TOKENS} are needed");
+        return Err(problem(&config_path, problem_is));
+    }
     let pooling = path.join("1_Pooling/config.json");
     if pooling.exists() && !json::<PoolingConfig>(&pooling)?.pooling_mode_mean_tokens {
         return Err(problem(&pooling, "asks for another pooling than pooling_mode_mean_tokens"));
@@ -134,6 +142,20 @@ mod tests {
         let names: Vec<_> = found.iter().map(|folder| folder.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert!(found[0].graph.ends_with("a/model.onnx") && found[1].graph.ends_with("onnx/model.onnx"));
+    }
+
+    #[test]
+    fn a_model_for_almost_no_tokens_is_refused() {
+        for tokens in [0, 1, 7] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a");
+            model(&path, "model.onnx");
+            let config =
+                format!(r#"{{"model_type": "bert", "hidden_size": 4, "max_position_embeddings": {tokens}}}"#);
+            fs::write(path.join("config.json"), config).unwrap();
+            let error = scan(folder.path()).unwrap_err().to_string();
+            assert!(error.contains("a/config.json has max_position_embeddings"), "{error}");
+        }
     }
 
     #[test]

@@ -4,10 +4,18 @@
 //! before anything is spent on it, and hands its rows over with [`Queue::submit`]. The thread takes
 //! whatever waits and never waits for more, so batching costs an idle model nothing. A batch starts
 //! with the most urgent request's shortest row and is filled with rows of about its length, out of
-//! all requests, up to a number of tokens; a large request is spread over many batches. Requests
-//! whose caller has gone or whose deadline has passed are left out before each batch.
+//! all requests, up to a number of tokens; a large request is spread over many batches. Nobody who waits
+//! for an answer waits for rows of class batch in the same batch. Requests whose caller has gone or
+//! whose deadline has passed are left out before each batch. When a batch of several requests fails,
+//! each of them is tried alone, so that none fails for another's sake.
 
-use std::{cmp::Reverse, io, sync::Arc, thread};
+use std::{
+    cmp::Reverse,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
 
 use switchboard_mesh::{Call, Class, Deadline};
 use tokio::{
@@ -48,15 +56,21 @@ pub(crate) struct Places(#[expect(dead_code, reason = "held for its drop")] Owne
 pub(crate) type Reply = Result<Vec<Vec<f32>>, Error>;
 
 impl Queue {
-    /// Starts the thread that owns `backend`.
+    /// Starts the thread that owns `backend`; `lost` is called should it end by a panic.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(name: &str, backend: Box<dyn Backend>, limits: Limits) -> io::Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        backend: Box<dyn Backend>,
+        limits: Limits,
+        lost: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, receiver) = mpsc::unbounded_channel();
-        thread::Builder::new()
-            .name(format!("model-{name}"))
-            .spawn(move || work(receiver, backend, limits))?;
+        thread::Builder::new().name(format!("model-{name}")).spawn(move || {
+            let _watch = Watch(Some(lost));
+            work(receiver, backend, limits);
+        })?;
         Ok(Self { jobs, places: Arc::new(Semaphore::new(limits.queue)), capacity: limits.queue })
     }
 
@@ -107,6 +121,17 @@ impl Queue {
         // When the thread has ended, the reply is dropped with the job, and that says so.
         let _ = self.jobs.send(job);
         receiver
+    }
+}
+
+/// Calls what it holds when its thread ends by a panic.
+struct Watch<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for Watch<F> {
+    fn drop(&mut self) {
+        if let Some(lost) = self.0.take().filter(|_| thread::panicking()) {
+            lost();
+        }
     }
 }
 
@@ -186,7 +211,12 @@ fn skip(jobs: &mut Vec<Job>) {
 fn pick(jobs: &mut [Job], batch_tokens: usize) -> Vec<Picked> {
     let mut picked: Vec<Picked> = Vec::new();
     let (mut shortest, mut longest) = (usize::MAX, 0);
+    let head = jobs.first().map(|job| job.class);
     for (job, entry) in jobs.iter_mut().enumerate() {
+        // A batch that these rows fill takes several times as long as the urgent ones alone.
+        if entry.class == Class::Batch && head != Some(Class::Batch) && !picked.is_empty() {
+            break;
+        }
         let mut kept = Vec::new();
         for row in entry.waiting.drain(..) {
             let length = row.ids.len();
@@ -222,47 +252,80 @@ fn finish(jobs: &mut Vec<Job>) {
     }
 }
 
-/// Computes a batch; the requests in it fail when it does.
+/// Computes a batch. When it fails, each request in it is tried alone: the fault may be in the rows
+/// of one, and the others, of other tenants perhaps, have no part in it.
 fn run(jobs: &mut Vec<Job>, picked: Vec<Picked>, backend: &mut dyn Backend, pad: u32) {
+    let now = Instant::now();
+    for job in jobs.iter().filter(|job| job.left == job.vectors.len() && job.waiting.len() < job.left) {
+        metrics::QUEUED.record(now.duration_since(job.arrived).as_secs_f64(), &[]);
+    }
+    let mut failed: Vec<(usize, BackendError)> = Vec::new();
+    match compute(jobs, &picked, backend, pad) {
+        Ok(vectors) => store(jobs, picked, vectors),
+        Err(error) => {
+            let parts = by_job(picked);
+            let alone = parts.len() == 1;
+            for part in parts {
+                let job = part[0].job;
+                let result = if alone { Err(error.clone()) } else { compute(jobs, &part, backend, pad) };
+                match result {
+                    Ok(vectors) => store(jobs, part, vectors),
+                    Err(error) => failed.push((job, error)),
+                }
+            }
+        }
+    }
+    // From the back, so that the places of the rest stay what they are.
+    for (job, error) in failed.into_iter().rev() {
+        jobs.remove(job).answer(|_| Err(Error::Backend(error)));
+    }
+}
+
+/// Runs `picked` through the backend as one batch. A panic in there is a failure of this batch.
+fn compute(
+    jobs: &[Job],
+    picked: &[Picked],
+    backend: &mut dyn Backend,
+    pad: u32,
+) -> Result<Vec<Vec<f32>>, BackendError> {
     let batch = Batch::new(picked.iter().map(|picked| picked.row.ids.as_slice()), pad);
     let mut last = picked[0].job;
     let parent = &jobs[last].span;
     let span = tracing::info_span!(parent: parent, "embed_batch", rows = batch.rows, length = batch.length);
-    for &Picked { job, .. } in &picked {
+    for &Picked { job, .. } in picked {
         if job != last {
             span.follows_from(&jobs[job].span);
             last = job;
         }
     }
-    let started = Instant::now();
-    for job in jobs.iter().filter(|job| job.left == job.vectors.len() && job.waiting.len() < job.left) {
-        metrics::QUEUED.record(started.duration_since(job.arrived).as_secs_f64(), &[]);
-    }
     metrics::BATCH_TEXTS.record(batch.rows as u64, &[]);
     metrics::BATCH_TOKENS.record(batch.ids.len() as u64, &[]);
-    let result = span.in_scope(|| backend.embed(&batch));
+    let started = Instant::now();
+    let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| backend.embed(&batch))));
     metrics::COMPUTE.record(started.elapsed().as_secs_f64(), &[]);
+    result
+        .unwrap_or_else(|_| Err(BackendError("the backend panicked".into())))
+        .and_then(|vectors| fits(vectors, batch.rows))
+}
 
-    match result.and_then(|vectors| fits(vectors, batch.rows)) {
-        Ok(vectors) => {
-            for (Picked { job, row }, vector) in picked.into_iter().zip(vectors) {
-                jobs[job].vectors[row.index] = vector;
-                jobs[job].left -= 1;
-            }
-        }
-        Err(error) => {
-            let mut index = 0;
-            let mut failed = picked.iter().map(|picked| picked.job).collect::<Vec<_>>();
-            failed.dedup();
-            let failed = jobs.extract_if(.., |_| {
-                index += 1;
-                failed.contains(&(index - 1))
-            });
-            for job in failed {
-                job.answer(|_| Err(Error::Backend(error.clone())));
-            }
+/// Gives each row's vector to its request.
+fn store(jobs: &mut [Job], picked: Vec<Picked>, vectors: Vec<Vec<f32>>) {
+    for (Picked { job, row }, vector) in picked.into_iter().zip(vectors) {
+        jobs[job].vectors[row.index] = vector;
+        jobs[job].left -= 1;
+    }
+}
+
+/// Splits a batch into the parts of its jobs, which stand one after the other in it.
+fn by_job(picked: Vec<Picked>) -> Vec<Vec<Picked>> {
+    let mut parts: Vec<Vec<Picked>> = Vec::new();
+    for one in picked {
+        match parts.last_mut() {
+            Some(part) if part[0].job == one.job => part.push(one),
+            _ => parts.push(vec![one]),
         }
     }
+    parts
 }
 
 /// A vector too few would leave its request waiting for good.
@@ -294,6 +357,7 @@ mod tests {
             let first: Vec<i64> = batch.ids.chunks(batch.length).map(|row| row[0]).collect();
             let _ = self.seen.send(first.clone());
             let _ = self.go.recv();
+            assert!(!first.contains(&555), "a defect of the engine");
             if first.contains(&777) {
                 return Ok(Vec::new());
             }
@@ -314,7 +378,7 @@ mod tests {
         fn new(queue: usize, batch_tokens: usize) -> Self {
             let ((seen_tx, seen), (go, go_rx)) = (sync::channel(), sync::channel());
             let backend = Box::new(Gated { seen: seen_tx, go: go_rx });
-            let queue = Queue::start("test", backend, Limits { queue, batch_tokens, pad: 0 }).unwrap();
+            let queue = Queue::start("test", backend, Limits { queue, batch_tokens, pad: 0 }, || {}).unwrap();
             Self { queue, seen, go }
         }
 
@@ -440,6 +504,74 @@ mod tests {
         }
         replies.into_iter().for_each(|reply| drop(answered(reply)));
         assert_eq!([rig.next(), rig.next(), rig.next()], [[4], [3], [2]]);
+    }
+
+    #[test]
+    fn rows_of_class_batch_never_lengthen_an_urgent_batch() {
+        let rig = Rig::new(16, 64);
+        let first = rig.submit(&[&[1]], &call("t"));
+        assert_eq!(rig.next(), [1]);
+        let ingest = rig.submit(&[&[2], &[3]], &call("t").with_class(Class::Batch));
+        let voice = rig.submit(&[&[4]], &call("t").with_class(Class::Voice));
+        let chat = rig.submit(&[&[5]], &call("t"));
+        for _ in 0..3 {
+            rig.go();
+        }
+        assert_eq!(rig.next(), [4, 5]);
+        assert_eq!(rig.next(), [2, 3]);
+        for reply in [first, ingest, voice, chat] {
+            answered(reply);
+        }
+    }
+
+    #[test]
+    fn a_request_that_breaks_a_batch_fails_alone() {
+        let rig = Rig::new(16, 64);
+        let first = rig.submit(&[&[1]], &call("t"));
+        assert_eq!(rig.next(), [1]);
+        let before = rig.submit(&[&[5], &[6]], &call("t"));
+        let bad = rig.submit(&[&[666]], &call("t"));
+        let after = rig.submit(&[&[7]], &call("t"));
+        for _ in 0..5 {
+            rig.go();
+        }
+        assert_eq!(rig.next(), [5, 6, 666, 7]);
+        answered(first);
+        assert!(matches!(bad.blocking_recv().unwrap(), Err(Error::Backend(_))));
+        assert_eq!(answered(before), [[5.0], [6.0]]);
+        assert_eq!(answered(after), [[7.0]]);
+    }
+
+    #[test]
+    fn a_panic_in_the_backend_fails_its_request_and_the_thread_lives_on() {
+        let rig = Rig::new(16, 64);
+        let bad = rig.submit(&[&[555]], &call("t"));
+        rig.go();
+        assert!(matches!(bad.blocking_recv().unwrap(), Err(Error::Backend(_))));
+        let good = rig.submit(&[&[5]], &call("t"));
+        rig.go();
+        assert_eq!(answered(good), [[5.0]]);
+    }
+
+    #[test]
+    fn the_loss_of_the_thread_is_told() {
+        /// Its panic is outside of what is caught: it comes with the thread's end.
+        struct Last;
+        impl Backend for Last {
+            fn embed(&mut self, _: &Batch) -> Result<Vec<Vec<f32>>, BackendError> {
+                unreachable!("nothing is asked of it")
+            }
+        }
+        impl Drop for Last {
+            fn drop(&mut self) {
+                panic!("a defect outside of a batch");
+            }
+        }
+        let (tell, told) = sync::channel();
+        let limits = Limits { queue: 1, batch_tokens: 1, pad: 0 };
+        let queue = Queue::start("test", Box::new(Last), limits, move || tell.send(()).unwrap()).unwrap();
+        drop(queue);
+        told.recv_timeout(Duration::from_secs(10)).expect("to be told");
     }
 
     #[test]

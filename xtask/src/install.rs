@@ -99,7 +99,9 @@ impl Folder<'_> {
         }
         // Renamed away first: a running server keeps the files that it has open.
         if self.path.exists() {
-            fs::rename(&self.path, workspace.cache.join("tmp/old"))?;
+            // By name: one run may replace several folders.
+            let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+            fs::rename(&self.path, workspace.cache.join("tmp").join(format!("old-{name}")))?;
         }
         fs::rename(temporary, &self.path)?;
         Ok(())
@@ -201,6 +203,21 @@ mod tests {
         assert_eq!(scratch.folder("tiny 2").state(), State::Missing("made from tiny 1".into()));
         scratch.make("tiny 2").unwrap();
         assert_eq!(scratch.folder("tiny 2").state(), State::Ready);
+    }
+
+    #[test]
+    fn two_folders_are_replaced_in_one_run() {
+        let scratch = Scratch::new("two");
+        let other = |source| Folder { path: scratch.0.cache.join("other"), ..scratch.folder(source) };
+        for source in ["tiny 1", "tiny 2"] {
+            exclusively(&scratch.0, || {
+                scratch.folder(source).ensure(&scratch.0, fill)?;
+                other(source).ensure(&scratch.0, fill)
+            })
+            .unwrap();
+        }
+        assert_eq!(scratch.folder("tiny 2").state(), State::Ready);
+        assert_eq!(other("tiny 2").state(), State::Ready);
     }
 
     #[test]

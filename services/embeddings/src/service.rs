@@ -222,6 +222,12 @@ mod tests {
             let status = client.embed(call("t").request(batch(&texts))).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);
         }
+        // The longest texts that are allowed, and one too many: still told which field it was.
+        let texts = vec!["a".repeat(MOST_CHARACTERS); MOST_TEXTS + 1];
+        let request = EmbedRequest { texts, model: String::new() };
+        let status = client.embed(call("t").request(request)).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("texts"), "{}", status.message());
         assert!(fake.calls.lock().unwrap().is_empty());
         let most = "é".repeat(MOST_CHARACTERS);
         assert!(client.embed(call("t").request(batch(&[&most]))).await.is_ok());
