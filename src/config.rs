@@ -63,10 +63,10 @@ impl Default for Node {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file is not there, or cannot be read.
-    #[error("config file {path:?} cannot be read: {source}")]
+    #[error("config file {path:?} cannot be read")]
     Read { path: PathBuf, source: std::io::Error },
     /// The file is not TOML.
-    #[error("config file {path:?} is not TOML: {source}")]
+    #[error("config file {path:?} is not TOML")]
     Syntax { path: PathBuf, source: Box<toml::de::Error> },
     /// A key is unknown, or its value has the wrong type.
     #[error("{key} (from {origin}): {reason}")]

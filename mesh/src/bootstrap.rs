@@ -46,7 +46,7 @@ pub struct Mounted {
 
 /// A role that could not start, with its reason.
 #[derive(Debug, thiserror::Error)]
-#[error("{role} cannot start: {source}")]
+#[error("{role} cannot start")]
 pub struct StartError {
     /// The role.
     pub role: &'static str,

@@ -100,7 +100,7 @@ where
 
 /// An address that could not be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {key} = {address}: {source}{}", hint(source))]
+#[error("cannot listen on {key} = {address}{}", hint(source))]
 pub struct BindError {
     /// The config key.
     pub key: &'static str,

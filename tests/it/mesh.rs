@@ -10,7 +10,7 @@ use std::{
 
 use futures::stream;
 use http::Uri;
-use switchboard_mesh::{Call, Context, Deadline, Mounted, Tenant, server};
+use switchboard_mesh::{Call, Context, Deadline, Mounted, Tenant, error, server};
 use switchboard_proto::{
     conversation::v1::{
         ConverseRequest, ConverseResponse, Outcome, TurnReport,
@@ -69,7 +69,8 @@ impl Mesh {
                 "policy" => switchboard_policy::start(Default::default(), &ctx).await,
                 other => panic!("no role {other}"),
             };
-            let started = started.unwrap_or_else(|error| panic!("{error}; has `cargo xtask setup` run?"));
+            let started = started
+                .unwrap_or_else(|error| panic!("{}; has `cargo xtask setup` run?", error::chain(&error)));
             ctx.mount(&started);
             mounted.push(started);
         }

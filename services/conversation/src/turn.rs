@@ -192,8 +192,11 @@ impl Turn {
             // The words found their way past the typos; the vector did not, so it is made again.
             false => {
                 let meant = correct(&question, &found.corrections);
-                let again = self.look(clock, call, &meant, &history, notes).await;
-                (meant, again.unwrap_or(found))
+                match self.look(clock, call, &meant, &history, notes).await {
+                    // A word that the documents lack need not be a typo: what was meant fits better.
+                    Ok(again) if nearest(&again) > nearest(&found) + NEARER => (meant, again),
+                    _ => (question, found),
+                }
             }
         };
         notes.understood = context::resolve(&question, &history);
@@ -578,6 +581,14 @@ fn context_turns(turn: &store::Turn) -> [context::Turn; 2] {
         },
         context::Turn { speaker: context::Speaker::Company, text: turn.reply.clone() },
     ]
+}
+
+/// By how much the best passage must come nearer, as a cosine, for a correction to be believed.
+const NEARER: f32 = 0.03;
+
+/// The cosine of the best passage.
+fn nearest(found: &SearchResponse) -> f32 {
+    found.hits.iter().map(|hit| hit.similarity).fold(0.0, f32::max)
 }
 
 /// A question with its misspelt words replaced. Corrections are in lower case, as search reads them.

@@ -1,28 +1,34 @@
 //! The extractive tier: answers with the company's own sentences, and only with those.
 //!
-//! [`answer`] weighs every sentence of the evidence by meaning (its cosine with the question, from
-//! vectors made at ingest) and by words (the share of the question's rare terms that it or its
-//! headings hold), takes the best, and adds others only while they bring something new. Before
-//! that it asks whether the evidence answers at all: [`answerability`] is a logistic model of a few
-//! named features, with its weights in the open.
+//! [`answer`] first asks whether the evidence answers at all (`answerability`, a logistic model of a
+//! few named features), then takes the passage with the best evidence and, of it, the sentences
+//! that bear on the question by meaning (their cosine, from vectors made at ingest), by words, and by
+//! naming what is asked for, an amount or a time (`select`). All weights are in the open.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod answerability;
+mod question;
+mod select;
 
-use switchboard_proto::knowledge::v1::{Hit, Sentence};
-use switchboard_text::words::{self, Language};
+use switchboard_proto::knowledge::v1::Hit;
+use switchboard_text::words::Language;
+
+use answerability::answerability;
+use question::Question;
+pub use question::language_of;
+use select::Weighed;
 
 /// What is asked and what may be said.
 #[derive(Clone, Copy, Debug)]
 pub struct Task<'a> {
-    /// The question with what it leans on.
+    /// The question as it was asked.
+    pub asked: &'a str,
+    /// The question with what it leans on; the same as `asked` when it stands alone.
     pub question: &'a str,
     /// The evidence, best first.
     pub evidence: &'a [Hit],
     /// The language that the question is in.
     pub language: Language,
-    /// Whether the question leans on earlier turns, which lend it evidence of their own.
-    pub follows_up: bool,
-    /// Terms of the question that occur nowhere in the knowledge base.
+    /// Words of the question that occur nowhere in the knowledge base.
     pub unknown_terms: &'a [String],
     /// Most sentences wanted.
     pub max_sentences: usize,
@@ -33,7 +39,8 @@ pub struct Task<'a> {
 /// What to reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// These sentences, in reading order, as (hit, sentence) positions in the evidence.
+    /// These sentences, as (hit, sentence) positions in the evidence: passage by passage, the best
+    /// first, each in reading order.
     Answer(Vec<(usize, usize)>),
     /// The evidence does not answer.
     Unanswerable,
@@ -50,218 +57,60 @@ pub struct Verdict {
     pub answerability: f32,
 }
 
-/// Hits beyond this rank never lend a sentence: what they add is seldom about the question.
-const DEPTH: usize = 5;
-/// A further sentence of the best one's passage must score this share of the best.
-const SAME_PASSAGE: f32 = 0.72;
-/// A further sentence of another passage must score this share of the best.
-const OTHER_PASSAGE: f32 = 0.88;
-/// Sentences that share this part of their terms (Jaccard) say the same.
-const REPEATS: f32 = 0.6;
-/// What a follow-up's history adds to its evidence, in logits, whatever the question itself is.
-const HISTORY_LENDS: f32 = 0.9;
-/// What a question loses, in logits, when all of its words are unknown to the documents.
-const UNKNOWN: f32 = 3.0;
-/// Sentences that are taken along, each way, because a sentence breaks off.
-const MAX_COMPLETION: usize = 4;
-/// "Yes", "No", "Leider nein": a verdict has at most this many letters.
-const VERDICT_LETTERS: usize = 12;
+/// Hits beyond this rank are not read: what they add is seldom about the question.
+const DEPTH: usize = 8;
+/// Passages within this weight of the best are as likely meant as it is.
+const NEAR_EQUAL: f32 = 0.5;
 
 /// Answers from the evidence, or says that it cannot.
+///
+/// On public help pages (295 questions, the spans that answer them marked, of which the evidence
+/// holds 76 %) a reply of at most four sentences is from the right page for 74 % and holds at least
+/// half of a marked span for 49 %; of its characters 20 % are in one, and it has 46 % of theirs. The
+/// figures of two sentences are 74, 44, 22 and 40 %. The weights were chosen on these pages and on a
+/// made-up shop, and lie on a plateau.
 #[must_use]
 pub fn answer(task: Task<'_>) -> Verdict {
-    let question: BTreeSet<String> = words::terms(task.question, task.language).into_iter().collect();
-    let answerability = answerability(task, &question);
+    let evidence = &task.evidence[..task.evidence.len().min(DEPTH)];
+    let question = Question::new(task.asked, task.question, task.language);
+    let answerability = answerability(&question, evidence, task.unknown_terms, task.asked != task.question);
     let verdict = |reply| Verdict { reply, answerability };
-    let mut candidates = weigh(&question, task);
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
-    let Some(best) = candidates.first() else { return verdict(Reply::Unanswerable) };
-    if question.len() <= 1
-        && let Some(topics) = ambiguous(task.evidence)
-    {
+    let passages = select::weigh(&question, evidence);
+    if passages.is_empty() {
+        return verdict(Reply::Unanswerable);
+    }
+    if let Some(topics) = ambiguous(&question, &passages) {
         return verdict(Reply::Clarify(topics));
     }
     if answerability < task.min_answerability {
         return verdict(Reply::Unanswerable);
     }
-    let mut chosen: Vec<&Candidate<'_>> = vec![best];
-    for candidate in &candidates[1..] {
-        if chosen.len() >= task.max_sentences {
-            break;
-        }
-        let share = if candidate.hit == best.hit { SAME_PASSAGE } else { OTHER_PASSAGE };
-        if candidate.score >= share * best.score && chosen.iter().all(|other| !other.repeats(candidate)) {
-            chosen.push(candidate);
-        }
+    let positions = select::select(&question, &passages, evidence, task.max_sentences, task.language);
+    verdict(Reply::Answer(positions))
+}
+
+/// The topics of the evidence when a question of one word could mean any of them: three documents
+/// (two may say the same) that weigh nearly alike, and none that is about the word by its headings.
+fn ambiguous(question: &Question, passages: &[Weighed<'_>]) -> Option<Vec<String>> {
+    let (best, term) = (passages.first()?, question.terms.first()?);
+    if question.terms.len() > 1 || question.holds(&best.above, term) {
+        return None;
     }
-    let mut positions: BTreeSet<(usize, usize)> = chosen.iter().map(|c| (c.hit, c.sentence)).collect();
-    complete(task, &mut positions);
-    verdict(Reply::Answer(positions.into_iter().collect()))
-}
-
-/// A sentence of the evidence with its weight.
-struct Candidate<'a> {
-    hit: usize,
-    sentence: usize,
-    terms: HashSet<String>,
-    text: &'a str,
-    score: f32,
-}
-
-impl Candidate<'_> {
-    fn repeats(&self, other: &Self) -> bool {
-        let shared = self.terms.intersection(&other.terms).count();
-        let all = self.terms.len() + other.terms.len() - shared;
-        // Two sentences of numbers alone have no terms; they repeat when they are the same.
-        if all == 0 { self.text == other.text } else { shared as f32 / all as f32 >= REPEATS }
-    }
-}
-
-fn weigh<'a>(question: &BTreeSet<String>, task: Task<'a>) -> Vec<Candidate<'a>> {
-    let (evidence, language) = (task.evidence, task.language);
-    let mut candidates = Vec::new();
-    let mut headings = Vec::new();
-    let mut seen: HashSet<(&str, u32)> = HashSet::new();
-    for (position, hit) in evidence.iter().take(DEPTH).enumerate() {
-        let Some(passage) = &hit.passage else { continue };
-        let above = format!("{} {}", passage.title, passage.heading_path.join(" "));
-        let above: HashSet<String> = words::terms(&above, language).into_iter().collect();
-        for (index, sentence) in hit.sentences.iter().enumerate() {
-            // Passages of one section may overlap by whole sentences.
-            if !seen.insert((&passage.document_id, sentence.start))
-                || is_heading(sentence, &passage.heading_path)
-            {
-                continue;
-            }
-            candidates.push(Candidate {
-                hit: position,
-                sentence: index,
-                terms: words::terms(&sentence.text, language).into_iter().collect(),
-                text: &sentence.text,
-                score: 0.0,
-            });
-            headings.push(above.clone());
-        }
-    }
-    let rarity = rarity(question, &candidates);
-    let total: f32 = rarity.values().sum();
-    for (candidate, above) in candidates.iter_mut().zip(&headings) {
-        let mut lexical = 0.0;
-        for (term, weight) in &rarity {
-            // A heading tells what a section is about, not what this sentence says.
-            lexical += weight
-                * if candidate.terms.contains(*term) {
-                    1.0
-                } else if above.contains(*term) {
-                    0.6
-                } else {
-                    0.0
-                };
-        }
-        let lexical = if total > 0.0 { lexical / total } else { 0.0 };
-        let sentence = &evidence[candidate.hit].sentences[candidate.sentence];
-        let rank = 1.0 / (1.0 + candidate.hit as f32);
-        // Meaning and words count alike; the passage's rank decides among equals.
-        candidate.score = 0.4 * sentence.similarity.max(0.0) + 0.4 * lexical + 0.2 * rank;
-    }
-    candidates
-}
-
-/// How rare each of the question's terms is among the candidates: log((N + 1) / (n + 0.5)).
-fn rarity<'q>(question: &'q BTreeSet<String>, candidates: &[Candidate<'_>]) -> HashMap<&'q str, f32> {
-    let all = candidates.len() as f32;
-    question
-        .iter()
-        .map(|term| {
-            let holding = candidates.iter().filter(|c| c.terms.contains(term)).count() as f32;
-            (term.as_str(), ((all + 1.0) / (holding + 0.5)).ln().max(0.1))
-        })
-        .collect()
-}
-
-fn is_heading(sentence: &Sentence, path: &[String]) -> bool {
-    let text = sentence.text.trim();
-    path.iter().any(|heading| heading.trim() == text) || !text.chars().any(char::is_alphanumeric)
-}
-
-/// A sentence that breaks off ("These cannot be returned:") says nothing without what follows, what
-/// follows it little without it, and "Yes." is what the rest of its section explains.
-fn complete(task: Task<'_>, positions: &mut BTreeSet<(usize, usize)>) {
-    for (hit, sentence) in positions.clone() {
-        let sentences = &task.evidence[hit].sentences;
-        let opens = |at: usize| breaks_off(&sentences[at].text, task.language);
-        let mut first = sentence;
-        while first > 0 && sentence - first < MAX_COMPLETION && opens(first - 1) {
-            first -= 1;
-        }
-        let mut last = sentence;
-        while last + 1 < sentences.len() && last - sentence < MAX_COMPLETION && opens(last) {
-            last += 1;
-        }
-        positions.extend((first..=last).map(|at| (hit, at)));
-        let verdict = &sentences[0].text;
-        if sentence > 0 && verdict.chars().filter(|c| c.is_alphabetic()).count() <= VERDICT_LETTERS {
-            positions.insert((hit, 0));
-        }
-    }
-}
-
-/// Whether a sentence goes on in the next one: a colon, a comma, or a function word at its end.
-fn breaks_off(text: &str, language: Language) -> bool {
-    let text = text.trim_end();
-    let last = text.split_whitespace().next_back().unwrap_or_default();
-    text.ends_with([':', ',', ';', '–']) || words::is_stop_word(&last.to_lowercase(), language)
-}
-
-/// The probability that the evidence answers the question, in [0, 1].
-///
-/// A logistic model of the best passage's cosine, the best sentence's, and how far the lists of
-/// words and of vectors agree. Its weights were fitted on public help pages against questions from
-/// other domains (area under the curve 0.985; at 0.5 it keeps 94 % of the answerable questions and
-/// lets 5 % of the others through). It cannot tell a question whose topic the documents treat, but
-/// whose answer they lack: there it is hardly better than its parts (0.70).
-fn answerability(task: Task<'_>, question: &BTreeSet<String>) -> f32 {
-    if task.evidence.is_empty() || question.is_empty() {
-        return 0.0;
-    }
-    let max = |of: fn(&Hit) -> f32| task.evidence.iter().map(of).fold(0.0_f32, f32::max);
-    let passage = max(|hit| hit.similarity);
-    let sentence = max(|hit| hit.sentences.iter().map(|s| s.similarity).fold(0.0, f32::max));
-    let unknown = (task.unknown_terms.len() as f32 / question.len() as f32).min(1.0);
-    let z = if passage > 0.0 || sentence > 0.0 {
-        let agree =
-            task.evidence.iter().filter(|hit| within(hit.lexical_rank) && within(hit.dense_rank)).count();
-        let agree = agree as f32 / task.evidence.len() as f32;
-        let lean = if task.follows_up { HISTORY_LENDS } else { 0.0 };
-        8.0 * sentence + 10.0 * passage + 2.5 * agree - 10.0 - lean - UNKNOWN * unknown
-    } else {
-        // Without vectors the words have to carry the decision alone, and must nearly all be there.
-        12.0 * (max(|hit| hit.coverage) - 0.75) - UNKNOWN * unknown
-    };
-    1.0 / (1.0 + (-z).exp())
-}
-
-/// Ranks up to this one count as found by a list.
-fn within(rank: u32) -> bool {
-    (1..=10).contains(&rank)
-}
-
-/// The topics of the evidence when a question of one word could mean any of them.
-fn ambiguous(evidence: &[Hit]) -> Option<Vec<String>> {
     let mut topics: Vec<String> = Vec::new();
-    for hit in evidence.iter().take(DEPTH) {
-        let title = &hit.passage.as_ref()?.title;
+    let near = |passage: &&Weighed<'_>| passage.weight >= best.weight - NEAR_EQUAL;
+    for passage in passages.iter().filter(near).filter(|passage| passage.mentions(question, term)) {
+        let title = &passage.passage.title;
         if !title.is_empty() && !topics.contains(title) {
             topics.push(title.clone());
         }
     }
-    // Two documents may say the same; three are a choice.
-    (topics.len() >= 3).then(|| topics.into_iter().take(3).collect())
+    topics.truncate(3);
+    (topics.len() == 3).then_some(topics)
 }
 
 #[cfg(test)]
 mod tests {
-    use switchboard_proto::knowledge::v1::Passage;
+    use switchboard_proto::knowledge::v1::{Passage, Sentence};
 
     use super::*;
 
@@ -292,10 +141,10 @@ mod tests {
 
     fn task<'a>(question: &'a str, evidence: &'a [Hit]) -> Task<'a> {
         Task {
+            asked: question,
             question,
             evidence,
             language: Language::English,
-            follows_up: false,
             unknown_terms: &[],
             max_sentences: 3,
             min_answerability: 0.5,
@@ -308,7 +157,7 @@ mod tests {
             "returns",
             "Shoes",
             &[
-                ("We love shoes.", 0.35),
+                ("We love shoes.", 0.2),
                 ("Shoes that were worn outside cannot be returned.", 0.85),
                 ("Our shops open at nine.", 0.05),
             ],
@@ -380,5 +229,105 @@ mod tests {
         assert!(
             matches!(answer(task("fees?", &evidence)).reply, Reply::Clarify(topics) if topics.len() == 3)
         );
+    }
+
+    #[test]
+    fn one_word_that_a_document_is_about_is_answered() {
+        let evidence: Vec<Hit> = ["Warranty", "Shipping", "Returns"]
+            .map(|t| hit(t, t, &[("Our warranty is long.", 0.8)], 1.0))
+            .into();
+        assert_eq!(answer(task("warranty?", &evidence)).reply, Reply::Answer(vec![(0, 0)]));
+    }
+
+    #[test]
+    fn one_word_that_no_document_holds_is_not_asked_back() {
+        let evidence: Vec<Hit> =
+            ["Returns", "Shipping", "Warranty"].map(|t| hit(t, t, &[("Fees apply.", 0.1)], 0.0)).into();
+        assert_eq!(answer(task("pizza?", &evidence)).reply, Reply::Unanswerable);
+    }
+
+    #[test]
+    fn a_question_for_an_amount_gets_the_sentence_that_names_one() {
+        let evidence = [hit(
+            "shipping",
+            "Express",
+            &[
+                ("Express delivery is fast.", 0.6),
+                ("Express delivery is €9.95.", 0.5),
+                ("We like parcels.", 0.1),
+            ],
+            0.9,
+        )];
+        let verdict =
+            answer(Task { max_sentences: 1, ..task("What does express delivery cost?", &evidence) });
+        assert_eq!(verdict.reply, Reply::Answer(vec![(0, 1)]));
+    }
+
+    #[test]
+    fn the_best_passage_comes_first_and_another_only_with_something_new() {
+        let mut evidence = [
+            hit("a", "Weight", &[("A tent weighs two kilos.", 0.5)], 0.5),
+            hit("b", "Returns", &[("A tent can be returned.", 0.7)], 0.9),
+        ];
+        let both = answer(task("Can a tent be returned, and what does it weigh?", &evidence));
+        assert_eq!(both.reply, Reply::Answer(vec![(1, 0)]), "the weaker one scores too little");
+        evidence[0].sentences[0].similarity = 0.7;
+        let both = answer(task("Can a tent be returned, and what does it weigh?", &evidence));
+        assert_eq!(both.reply, Reply::Answer(vec![(1, 0), (0, 0)]));
+        let one = answer(task("Can a tent be returned?", &evidence));
+        assert_eq!(one.reply, Reply::Answer(vec![(1, 0)]));
+    }
+
+    #[test]
+    fn a_short_answer_to_the_same_question_is_given_whole() {
+        let lines = [("Yes.", 0.6), ("Tick the box in the basket.", 0.5), ("It is €3.50 each.", 0.05)];
+        let evidence = [hit("faq", "Do you offer gift wrapping?", &lines, 0.9)];
+        let verdict = answer(task("Do you wrap presents?", &evidence));
+        assert_eq!(verdict.reply, Reply::Answer(vec![(0, 0), (0, 1), (0, 2)]));
+    }
+
+    #[test]
+    fn without_vectors_the_words_decide() {
+        let line = ("Lost parcels are searched for 10 days.", 0.0);
+        let evidence = [hit("lost", "Lost parcels", &[line], 0.9)];
+        let answered = |question| matches!(answer(task(question, &evidence)).reply, Reply::Answer(_));
+        assert!(answered("Are lost parcels searched for?"));
+        assert!(answered("parcels?"));
+        assert!(!answered("Where do parcels of mushrooms grow?"));
+    }
+
+    #[test]
+    fn the_one_row_of_a_table_that_is_asked_for_is_given() {
+        let rows = [
+            ("Method: PayPal; Time: 1 to 2 days", 0.7),
+            ("Method: Card; Time: 3 to 5 days", 0.55),
+            ("Method: Transfer; Time: 5 to 7 days", 0.45),
+        ];
+        let mut evidence = [hit("refunds", "How long a refund takes", &rows, 0.9)];
+        let alone = task("How long does a refund to PayPal take?", &evidence);
+        assert_eq!(answer(alone).reply, Reply::Answer(vec![(0, 0)]));
+        // The vector is that of both questions.
+        evidence[0].sentences[0].similarity = 0.6;
+        evidence[0].sentences[1].similarity = 0.6;
+        let question = "How long does a refund to PayPal take? And to a card?";
+        let further = Task { asked: "And to a card?", ..task(question, &evidence) };
+        let Reply::Answer(chosen) = answer(further).reply else {
+            panic!("an answer was expected");
+        };
+        assert!(chosen.contains(&(0, 1)), "{chosen:?}");
+    }
+
+    #[test]
+    fn a_german_question_is_carried_by_its_words() {
+        let line = ("Service: Express; Preis: 19,95 €", 0.44);
+        let mut evidence = [hit("versand", "Versand nach Deutschland", &[line], 0.4)];
+        (evidence[0].lexical_rank, evidence[0].dense_rank) = (1, 1);
+        let german = Task {
+            language: Language::German,
+            ..task("Was kostet der Expressversand nach Deutschland?", &evidence)
+        };
+        assert_eq!(answer(german).reply, Reply::Answer(vec![(0, 0)]));
+        let other = Task { language: Language::German, ..task("Wie wird das Wetter in Berlin?", &evidence) };
+        assert_eq!(answer(other).reply, Reply::Unanswerable);
     }
 }

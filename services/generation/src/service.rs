@@ -24,6 +24,9 @@ use crate::{
 
 const MAX_QUESTION_CHARACTERS: usize = 8_000;
 const MAX_EVIDENCE: usize = 100;
+const MAX_PASSAGE_SENTENCES: usize = 256;
+const MAX_PASSAGE_BYTES: usize = 64 * 1024;
+const MAX_TERMS: usize = 1_000;
 const MAX_SENTENCES: u32 = 50;
 const DEFAULT_SENTENCES: u32 = 5;
 
@@ -87,6 +90,16 @@ fn question(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a passage is larger than any that knowledge hands out: weighing it could take long.
+fn too_long(hit: &Hit) -> bool {
+    let sentences: usize = hit.sentences.iter().map(|sentence| sentence.text.len()).sum();
+    let headings = hit
+        .passage
+        .as_ref()
+        .map_or(0, |p| p.title.len() + p.heading_path.iter().map(String::len).sum::<usize>());
+    hit.sentences.len() > MAX_PASSAGE_SENTENCES || sentences + headings > MAX_PASSAGE_BYTES
+}
+
 fn check(request: &GenerateRequest) -> Result<(), Error> {
     question(&request.question)?;
     if request.resolved_question.chars().count() > 2 * MAX_QUESTION_CHARACTERS {
@@ -94,6 +107,15 @@ fn check(request: &GenerateRequest) -> Result<(), Error> {
     }
     if request.evidence.len() > MAX_EVIDENCE {
         return Err(Error::Invalid { field: "evidence", allowed: "at most 100 passages" });
+    }
+    if request.evidence.iter().any(too_long) {
+        return Err(Error::Invalid {
+            field: "evidence",
+            allowed: "passages of at most 256 sentences and 64 KiB of text, title and headings",
+        });
+    }
+    if request.unknown_terms.len() > MAX_TERMS {
+        return Err(Error::Invalid { field: "unknown_terms", allowed: "at most 1,000 terms" });
     }
     if request.max_sentences > MAX_SENTENCES {
         return Err(Error::Invalid { field: "max_sentences", allowed: "0 (takes 5) to 50" });
@@ -103,15 +125,17 @@ fn check(request: &GenerateRequest) -> Result<(), Error> {
 
 fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f32) -> Vec<Event> {
     let wanted = if request.max_sentences == 0 { DEFAULT_SENTENCES } else { request.max_sentences };
+    let question =
+        if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question };
+    let language = match request.locale.as_str() {
+        "" => extractive::language_of(question),
+        tag => Language::of_tag(tag),
+    };
     let verdict = extractive::answer(Task {
-        question: if request.resolved_question.is_empty() {
-            &request.question
-        } else {
-            &request.resolved_question
-        },
+        asked: &request.question,
+        question,
         evidence: &request.evidence,
-        language: Language::of_tag(&request.locale),
-        follows_up: !request.resolved_question.is_empty(),
+        language,
         unknown_terms: &request.unknown_terms,
         max_sentences: wanted as usize,
         min_answerability,

@@ -153,6 +153,11 @@ impl Catalog {
         self.slots.get(slot as usize)?.as_ref()
     }
 
+    /// All passages, in no order.
+    pub(crate) fn passages(&self) -> impl Iterator<Item = &Passage> {
+        self.slots.iter().flatten()
+    }
+
     /// The slot of a database row.
     pub(crate) fn slot_of_row(&self, row: i64) -> Option<u32> {
         self.by_row.get(&row).copied()
@@ -185,6 +190,11 @@ impl Catalog {
     /// Passages held.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Whether vectors are waiting for the approximate index.
+    pub(crate) fn wants_index(&self) -> bool {
+        self.passage_vectors.wants_index() || self.sentence_vectors.wants_index()
     }
 
     /// Lets some vectors into the approximate index; says whether more are waiting.

@@ -88,6 +88,18 @@ pub enum Error {
         /// Components of the query's.
         given: usize,
     },
+    /// A passage came to the store without one of its vectors.
+    #[error("a passage lacks a vector of {dimension} components")]
+    Incomplete {
+        /// Components of the vectors.
+        dimension: usize,
+    },
+    /// Another connection holds the database; nothing was stored. Safe to try again.
+    #[error("the database is busy")]
+    Busy(#[source] rusqlite::Error),
+    /// As many documents as may be are being parsed, and none was done in time. Safe to try again.
+    #[error("too many documents are being read; try again later")]
+    ParsersBusy,
     /// A thread that should have answered is gone.
     #[error("work stopped without an answer")]
     Lost,
@@ -99,9 +111,9 @@ impl Fault for Error {
             Self::InUse { .. } | Self::Folder { .. } | Self::Newer { .. } | Self::OtherModel { .. } => {
                 Kind::Precondition
             }
-            Self::Full => Kind::Overloaded,
-            Self::ReadOnly(_) | Self::Stopping => Kind::Unavailable,
-            Self::Corrupt { .. } | Self::Storage(_) | Self::Lost => Kind::Internal,
+            Self::Full | Self::ParsersBusy => Kind::Overloaded,
+            Self::ReadOnly(_) | Self::Busy(_) | Self::Stopping => Kind::Unavailable,
+            Self::Corrupt { .. } | Self::Storage(_) | Self::Incomplete { .. } | Self::Lost => Kind::Internal,
             Self::Embeddings { kind, .. } => *kind,
             Self::PassageGone => Kind::NotFound,
             Self::Dimension { .. } => Kind::Invalid,
@@ -129,6 +141,7 @@ impl Error {
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
                 Self::ReadOnly(error)
             }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy(error),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Corrupt { path: path.to_owned(), detail: error.to_string() }
             }

@@ -16,6 +16,9 @@ const FREE: u32 = u32::MAX;
 /// Rows that the graph may return for each owner wanted: several rows can have the same owner.
 const ROWS_PER_OWNER: usize = 4;
 
+/// Threads that may use the graph at once: one more than `knowledge.searches` may be.
+const THREADS: usize = 257;
+
 /// Vectors of one length, each with an owner.
 pub(crate) struct Matrix {
     dimension: usize,
@@ -99,6 +102,11 @@ impl Matrix {
         self.owners.len() - self.free.len()
     }
 
+    /// Whether [`Self::index_some`] has something to do.
+    pub(crate) fn wants_index(&self) -> bool {
+        self.len() > self.exact_limit && (self.graph.is_none() || !self.waiting.is_empty())
+    }
+
     /// Moves at most `rows` waiting rows into the graph, which is made when the table has outgrown
     /// the exact limit. Says whether more are waiting.
     pub(crate) fn index_some(&mut self, rows: usize) -> bool {
@@ -123,7 +131,11 @@ impl Matrix {
             self.waiting = (0..self.owners.len() as u32).collect();
         }
         let Some(graph) = &self.graph else { return false };
-        if let Err(error) = graph.reserve((graph.size() + rows).next_power_of_two().max(1024)) {
+        let needed = graph.size() + rows;
+        if needed > graph.capacity()
+            && let Err(error) =
+                graph.reserve_capacity_and_threads(needed.next_power_of_two().max(1024), THREADS)
+        {
             tracing::warn!(%error, "the vector graph cannot grow; search is exact for what it lacks");
             return false;
         }

@@ -62,7 +62,7 @@ pub(crate) struct Ingest {
 /// A document cut into passages, without vectors.
 struct Prepared {
     parsed: Parsed,
-    cuts: Vec<Cut>,
+    drafts: Vec<Draft>,
 }
 
 impl Ingest {
@@ -90,7 +90,9 @@ impl Ingest {
     }
 
     async fn take(&self, call: &Call, header: Header, bytes: Vec<u8>) -> Result<Outcome, Error> {
-        let version = self.version(&header, &bytes);
+        let limits = self.limits();
+        let hashed = move || (version(limits, &header, &bytes), header, bytes);
+        let (version, header, bytes) = tokio::task::spawn_blocking(hashed).await.map_err(|_| Error::Lost)?;
         let tenant = call.tenant().map_err(|_| Error::Lost)?.clone();
         let space = self.store.space(&tenant);
         if let Some(space) = &space
@@ -99,14 +101,13 @@ impl Ingest {
         {
             return Ok(Outcome::Unchanged { passages: document.passages, version });
         }
-        let (header, prepared) = match self.prepare(header, bytes).await? {
+        let (header, prepared) = match self.prepare(tenant.as_str(), header, bytes).await? {
             Ok(done) => done,
             Err(Rejected(reason)) => return Ok(Outcome::Rejected { reason }),
         };
-        let drafts = drafts(tenant.as_str(), &header.document_id, &prepared);
         let known =
             space.map_or_else(Known::default, |space| Known::of(&read(&space.catalog), &header.document_id));
-        let (stored, model) = self.embed(call, &prepared.parsed.title, drafts, known).await?;
+        let (stored, model) = self.embed(call, &prepared.parsed.title, prepared.drafts, known).await?;
         let passages = stored.len() as u32;
         let outdated = prepared.parsed.outdated();
         let document = Document {
@@ -139,23 +140,17 @@ impl Ingest {
         }
     }
 
-    /// A hash of all that decides what is stored.
-    fn version(&self, header: &Header, bytes: &[u8]) -> String {
-        let way = format!("{} {:?} {:?}", chunk::VERSION, self.limits(), header.format);
-        let audiences = header.audiences.join("\n");
-        let said = [&way, &header.title, &header.locale, &audiences, &header.uri];
-        hex(&hash(said.map(String::as_bytes).into_iter().chain([bytes])))
-    }
-
     /// Parses and cuts on a thread of its own, which may panic and may not come back.
     async fn prepare(
         &self,
+        tenant: &str,
         header: Header,
         bytes: Vec<u8>,
     ) -> Result<Result<(Header, Prepared), Rejected>, Error> {
         // The permit goes with the thread: what hangs is not joined by ever more of its kind.
-        let permit = self.parsers.clone().acquire_owned().await.map_err(|_| Error::Stopping)?;
-        let limits = self.limits();
+        let permit = tokio::time::timeout(self.config.parse_timeout, self.parsers.clone().acquire_owned());
+        let permit = permit.await.map_err(|_| Error::ParsersBusy)?.map_err(|_| Error::Stopping)?;
+        let (tenant, limits) = (tenant.to_owned(), self.limits());
         let (reply, answer) = oneshot::channel();
         let work = move || {
             let _permit = permit;
@@ -165,7 +160,8 @@ impl Ingest {
             let done = catch_unwind(AssertUnwindSafe(|| {
                 parse(&header, &bytes).map(|parsed| {
                     let cuts = chunk::cut(&parsed, limits);
-                    Prepared { parsed, cuts }
+                    let drafts = drafts(&tenant, &header.document_id, &parsed, &cuts);
+                    Prepared { parsed, drafts }
                 })
             }));
             let done =
@@ -208,7 +204,7 @@ impl Ingest {
         let mut passages = Vec::with_capacity(drafts.len());
         let mut places = Vec::new();
         for draft in drafts {
-            if !known.0.contains_key(&draft.passage.fingerprint) {
+            if known.of_passage(&draft.passage).is_none() {
                 let passage = want(index_text(title, &draft.passage.text));
                 let sentences: Vec<usize> = draft.sentences.into_iter().map(&mut want).collect();
                 places.push((passages.len(), passage, sentences));
@@ -223,7 +219,7 @@ impl Ingest {
             }
         }
         for passage in &mut passages {
-            if let Some(stored) = known.0.get(&passage.fingerprint) {
+            if let Some(stored) = known.of_passage(passage) {
                 passage.vector.clone_from(&stored.passage);
                 for (sentence, vector) in passage.sentences.iter_mut().zip(&stored.sentences) {
                     sentence.vector.clone_from(vector);
@@ -281,12 +277,22 @@ impl Ingest {
     }
 }
 
-/// What a failed embedding means for the caller: all but a late or a full service can be tried
-/// again and is UNAVAILABLE.
+/// A hash of all that decides what is stored.
+fn version(limits: Limits, header: &Header, bytes: &[u8]) -> String {
+    let way = format!("{} {limits:?} {:?}", chunk::VERSION, header.format);
+    let audiences = header.audiences.join("\n");
+    let said = [&way, &header.title, &header.locale, &audiences, &header.uri];
+    hex(&hash(said.map(String::as_bytes).into_iter().chain([bytes])))
+}
+
+/// What a failed embedding means for the caller: a model that is missing has to be set up, what the
+/// service cannot take will not be taken later either, and anything else can be tried again.
 fn unembedded(status: &tonic::Status) -> Error {
     let kind = match status.code() {
         tonic::Code::DeadlineExceeded => Kind::Deadline,
         tonic::Code::ResourceExhausted => Kind::Overloaded,
+        tonic::Code::NotFound | tonic::Code::FailedPrecondition => Kind::Precondition,
+        tonic::Code::InvalidArgument | tonic::Code::Internal => Kind::Internal,
         _ => Kind::Unavailable,
     };
     Error::Embeddings { kind, message: status.message().to_owned() }
@@ -313,6 +319,10 @@ impl Known {
         };
         Self(catalog.passages_of(document_id).map(vectors).collect())
     }
+
+    fn of_passage(&self, passage: &NewPassage) -> Option<&Vectors> {
+        self.0.get(&passage.fingerprint).filter(|stored| stored.sentences.len() == passage.sentences.len())
+    }
 }
 
 /// A passage without vectors.
@@ -323,8 +333,8 @@ struct Draft {
 }
 
 /// Passages with their ids and offsets.
-fn drafts(tenant: &str, document_id: &str, prepared: &Prepared) -> Vec<Draft> {
-    let Parsed { title, text, .. } = &prepared.parsed;
+fn drafts(tenant: &str, document_id: &str, parsed: &Parsed, cuts: &[Cut]) -> Vec<Draft> {
+    let Parsed { title, text, .. } = parsed;
     let mut clock = Clock::new(text);
     let mut seen: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut draft = |cut: &Cut| {
@@ -342,9 +352,17 @@ fn drafts(tenant: &str, document_id: &str, prepared: &Prepared) -> Vec<Draft> {
             vector: Vec::new(),
         };
         let sentences = cut.sentences.iter().map(|one| sentence(&one.range)).collect();
+        // The same text can be cut into other sentences: what is a heading is not part of it.
+        let bounds: Vec<u8> = cut
+            .sentences
+            .iter()
+            .flat_map(|one| [one.lead, one.range.start, one.range.end])
+            .flat_map(|at| ((at - cut.range.start) as u64).to_le_bytes())
+            .collect();
+        let indexed = [chunk::VERSION, title, &path, piece].map(str::as_bytes);
         let passage = NewPassage {
             id,
-            fingerprint: hash([chunk::VERSION, title, &path, piece].map(str::as_bytes)),
+            fingerprint: hash(indexed.into_iter().chain([bounds.as_slice()])),
             headings: cut.headings.clone(),
             start,
             end: clock.at(cut.range.end) as u32,
@@ -355,7 +373,7 @@ fn drafts(tenant: &str, document_id: &str, prepared: &Prepared) -> Vec<Draft> {
         let sentences = cut.sentences.iter().map(|one| text[one.lead..one.range.end].to_owned()).collect();
         Draft { passage, sentences }
     };
-    prepared.cuts.iter().map(&mut draft).collect()
+    cuts.iter().map(&mut draft).collect()
 }
 
 #[cfg(test)]
@@ -368,7 +386,7 @@ mod tests {
         let prepared = |source: &str| {
             let parsed = parse(&header, source.as_bytes()).unwrap();
             let cuts = chunk::cut(&parsed, Limits { characters: 500, tokens: 128, overlap: 0 });
-            let drafts = drafts("acme", "d.md", &Prepared { parsed, cuts });
+            let drafts = drafts("acme", "d.md", &parsed, &cuts);
             drafts.into_iter().map(|draft| draft.passage).collect::<Vec<_>>()
         };
         let first = prepared("# T\n\nIntro é.\n\n## S\n\nSame.\n\n## S\n\nSame.\n");
@@ -377,5 +395,31 @@ mod tests {
         assert_eq!((&first[1].id, &first[1].fingerprint), (&moved[1].id, &moved[1].fingerprint));
         assert_ne!(first[1].start, moved[1].start);
         assert_ne!(first[0].id, moved[0].id);
+    }
+
+    #[test]
+    fn the_same_text_cut_into_other_sentences_is_another_passage() {
+        let header = Header { document_id: "d.md".into(), ..Header::default() };
+        let long = "x".repeat(280);
+        let parsed = parse(&header, format!("# {long}\n\n{long}\n\n# {long}").as_bytes()).unwrap();
+        let cuts = chunk::cut(&parsed, Limits { characters: 500, tokens: 128, overlap: 0 });
+        let drafts = drafts("acme", "d.md", &parsed, &cuts);
+        let mut counts = HashMap::new();
+        for draft in drafts {
+            let count = draft.passage.sentences.len();
+            assert_eq!(*counts.entry(draft.passage.fingerprint).or_insert(count), count);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_does_not_wait_for_ever_for_parsers_that_hang() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(folder.path(), 100).unwrap());
+        let embeddings = mesh::testing::context(folder.path()).channel("embeddings");
+        let config = Config { parse_timeout: std::time::Duration::from_millis(10), ..Config::default() };
+        let ingest = Ingest::new(config, store, embeddings);
+        let _hung = ingest.parsers.clone().acquire_many_owned(PARSERS as u32).await.unwrap();
+        let done = ingest.prepare("acme", Header::default(), b"words".to_vec()).await;
+        assert!(matches!(done, Err(Error::ParsersBusy)));
     }
 }

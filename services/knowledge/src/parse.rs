@@ -87,7 +87,7 @@ pub(crate) fn parse(header: &Header, bytes: &[u8]) -> Result<Parsed, Rejected> {
     let format = detect(header, bytes)?;
     let mut parsed = match format {
         Format::Pdf => pdf::parse(bytes)?,
-        Format::Markdown => markdown::parse(utf8(bytes)?),
+        Format::Markdown => markdown::parse(utf8(bytes)?)?,
         Format::Html => html::parse(utf8(bytes)?)?,
         Format::Text => text::parse(utf8(bytes)?),
         Format::FaqCsv => faq::csv(utf8(bytes)?)?,

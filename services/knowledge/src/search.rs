@@ -6,7 +6,7 @@
 //! theirs). Summed evidence ranks better than a list for each wording when measured on follow-up
 //! questions. A further kind of list is one more [`Ranked`] in [`Lists`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::{
     catalog::{Catalog, Passage},
@@ -23,6 +23,9 @@ const DEPTH: usize = 200;
 /// What the score of a passage counts for when its document says that it no longer holds: behind all
 /// that holds and is nearly as good, before what has nothing to do with the question.
 const OUTDATED: f32 = 0.5;
+
+/// Unknown terms of a question that are taken for typos, at most: each costs a look at every word.
+const CORRECTED: usize = 8;
 
 /// Which ranked lists take part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +105,7 @@ pub(crate) fn search(catalog: &Catalog, query: &Query, words: &mut Words<'_>) ->
     let mut lists = Lists::default();
     let vector = together(&query.forms);
     let asked: Vec<Asked> =
-        query.forms.iter().map(|form| look_up(catalog, form, &query.filter.locale)).collect();
+        (0..).zip(&query.forms).map(|(at, form)| look_up(catalog, query, form, at == 0)).collect();
     if query.mode != Mode::Dense && asked.iter().any(|asked| !asked.terms.is_empty()) {
         lists.lexical = Some(by_words(catalog, query, &asked, depth, &allowed, words)?);
     }
@@ -180,12 +183,34 @@ struct Asked {
     corrections: Vec<(String, String)>,
 }
 
-fn look_up(catalog: &Catalog, form: &Form, locale: &str) -> Asked {
+/// Looks up a wording's terms. Of the question itself, the first wording, typos are corrected, and
+/// what only passages behind the filter hold is unknown: an answer may not tell their words.
+fn look_up(catalog: &Catalog, query: &Query, form: &Form, first: bool) -> Asked {
     let vocabulary = &catalog.vocabulary;
     let mut asked = Asked { trust: 1.0, ..Asked::default() };
     let mut words = Vec::new();
-    for term in content(&form.text, locale) {
-        match vocabulary.look_up(&term) {
+    let mut corrections = if first { CORRECTED } else { 0 };
+    let mut known = Vec::new();
+    for term in content(&form.text, &query.filter.locale) {
+        let found = match vocabulary.look_up(&term, false) {
+            Known::Unknown if corrections > 0 => {
+                corrections -= 1;
+                vocabulary.look_up(&term, true)
+            }
+            found => found,
+        };
+        known.push((term, found));
+    }
+    let numbers = known.iter().filter_map(|(_, found)| found.number());
+    let filters = !query.filter.all_audiences || !query.filter.locale.is_empty();
+    let visible = (first && filters).then(|| visible(catalog, &query.filter, numbers.collect()));
+    for (term, found) in known {
+        let hidden = |number: u32| visible.as_ref().is_some_and(|visible| !visible.contains(&number));
+        match found {
+            found if found.number().is_some_and(hidden) => {
+                asked.terms.push((None, vocabulary.rarity(None), 1.0));
+                asked.unknown.push(term.word);
+            }
             Known::As(number) => {
                 asked.terms.push((Some(number), vocabulary.rarity(Some(number)), 1.0));
                 words.push(term.word);
@@ -207,6 +232,20 @@ fn look_up(catalog: &Catalog, form: &Form, locale: &str) -> Asked {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{}\"", word.replace('"', ""))).collect();
     asked.expression = quoted.join(" OR ");
     asked
+}
+
+/// Those of some terms that a passage holds which the filter allows.
+fn visible(catalog: &Catalog, filter: &Filter, mut wanted: HashSet<u32>) -> HashSet<u32> {
+    let mut seen = HashSet::with_capacity(wanted.len());
+    for passage in catalog.passages() {
+        if wanted.is_empty() {
+            break;
+        }
+        if filter.allows(&passage.document) {
+            seen.extend(wanted.extract_if(|term| passage.terms.binary_search(term).is_ok()));
+        }
+    }
+    seen
 }
 
 fn rank(catalog: &Catalog, limit: usize, lists: &Lists, asked: &Asked, vector: Option<&[f32]>) -> Vec<Hit> {
@@ -354,6 +393,27 @@ mod tests {
         assert_eq!(found.corrections, [("shiping".into(), "shipping".into())]);
         assert!((0.85..1.0).contains(&found.hits[0].coverage));
         assert_eq!(found.degraded, ["dense"]);
+    }
+
+    #[test]
+    fn words_of_hidden_documents_are_not_told() {
+        let catalog = catalog(&[("premium", "Champagne lounge.", [1.0, 0.0]), ("a", "Shoes.", [0.0, 1.0])]);
+        let mut query = query("champange lounge shose", None);
+        let found = run(&catalog, &query);
+        assert_eq!(found.unknown_terms, ["champange", "lounge"]);
+        assert_eq!(found.corrections, [("shose".into(), "shoes".into())]);
+        query.filter.audiences = vec!["premium".into()];
+        assert_eq!(run(&catalog, &query).corrections.len(), 2);
+    }
+
+    #[test]
+    fn only_the_question_is_corrected_and_only_so_far() {
+        let catalog = catalog(&[("a", "Shipping costs.", [1.0, 0.0])]);
+        let form = |text: &str| Form { text: text.into(), vector: None, weight: 1.0 };
+        let forms = vec![form("other"), form("shiping")];
+        assert!(run(&catalog, &Query { forms, ..query("x", None) }).hits.is_empty());
+        let strange: String = (b'a'..b'i').map(|c| format!("{}quux ", c as char)).collect();
+        assert!(run(&catalog, &query(&format!("{strange} shiping"), None)).corrections.is_empty());
     }
 
     #[test]

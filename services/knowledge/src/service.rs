@@ -84,15 +84,18 @@ impl Service {
         open: Open,
         results: &mut Vec<pb::IngestResult>,
     ) -> Result<(), Status> {
-        let document_id = open.header.document_id.clone();
-        let outcome = if open.too_large {
+        let Open { document_id, header, bytes, too_large } = open;
+        let rejected = |reason: String| {
             metrics::count_document("rejected");
-            let limit = self.config.max_document_bytes;
-            Outcome::Rejected {
-                reason: format!("the document is too large; up to {limit} bytes are allowed"),
+            Outcome::Rejected { reason }
+        };
+        let outcome = match header {
+            Err(status) => rejected(status.message().to_owned()),
+            Ok(_) if too_large => {
+                let limit = self.config.max_document_bytes;
+                rejected(format!("the document is too large; up to {limit} bytes are allowed"))
             }
-        } else {
-            self.ingest.document(call, open.header, open.bytes).await.map_err(error::status)?
+            Ok(header) => self.ingest.document(call, header, bytes).await.map_err(error::status)?,
         };
         results.push(result(document_id, outcome));
         Ok(())
@@ -101,7 +104,9 @@ impl Service {
 
 /// A document whose bytes are arriving.
 struct Open {
-    header: Header,
+    document_id: String,
+    /// Why the document is refused, where its header is wrong.
+    header: Result<Header, Status>,
     bytes: Vec<u8>,
     too_large: bool,
 }
@@ -121,10 +126,11 @@ impl KnowledgeService for Service {
         while let Some(message) = stream.message().await? {
             match message.part {
                 Some(Part::Header(given)) => {
-                    let header = header(given)?;
                     if let Some(open) = open.take() {
                         self.finish(&call, open, &mut results).await?;
                     }
+                    // Without an id there is nothing to report on.
+                    check_id(&given.document_id)?;
                     if results.len() >= self.config.max_documents {
                         let limit = self.config.max_documents;
                         return Err(error::invalid(
@@ -132,7 +138,8 @@ impl KnowledgeService for Service {
                             format!("up to {limit} documents a stream are allowed"),
                         ));
                     }
-                    open = Some(Open { header, bytes: Vec::new(), too_large: false });
+                    let (document_id, header) = (given.document_id.clone(), header(given));
+                    open = Some(Open { document_id, header, bytes: Vec::new(), too_large: false });
                 }
                 Some(Part::Chunk(chunk)) => {
                     let open = open.as_mut().ok_or_else(|| {
@@ -154,7 +161,7 @@ impl KnowledgeService for Service {
                         open.too_large = true;
                         open.bytes = Vec::new();
                     }
-                    if !open.too_large {
+                    if !open.too_large && open.header.is_ok() {
                         open.bytes.extend_from_slice(&chunk);
                     }
                 }
@@ -256,7 +263,6 @@ fn check_id(id: &str) -> Result<(), Status> {
 }
 
 fn header(given: pb::DocumentHeader) -> Result<Header, Status> {
-    check_id(&given.document_id)?;
     let format = match pb::Format::try_from(given.format) {
         Ok(pb::Format::Unspecified) => None,
         Ok(pb::Format::Markdown) => Some(Format::Markdown),

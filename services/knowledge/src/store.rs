@@ -7,11 +7,13 @@
 mod database;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use mesh::Tenant;
@@ -29,8 +31,11 @@ use crate::{
 /// Writes that may wait for the thread.
 const WAITING_WRITES: usize = 16;
 
-/// Vectors that enter an approximate index between two writes.
-const INDEX_STEP: usize = 32;
+/// Vectors that enter an approximate index at once, while searches wait.
+const INDEX_STEP: usize = 8;
+
+/// Time for searches between two steps of indexing, at least; as much as the step took if longer.
+const INDEX_PAUSE: Duration = Duration::from_millis(2);
 
 /// Connections for reading that are kept for later.
 const IDLE_READERS: usize = 8;
@@ -210,12 +215,19 @@ fn lock(folder: &Path) -> Result<File, Error> {
 
 /// The writer's life: a command at a time, and between them a little work on the indexes.
 fn write(shared: &Shared, connection: &mut Connection, mut commands: mpsc::Receiver<Command>) {
+    let mut writer = Writer { shared, connection, stale: HashSet::new() };
     loop {
         let command = match commands.try_recv() {
             Ok(command) => Some(command),
             Err(mpsc::error::TryRecvError::Disconnected) => return,
-            Err(mpsc::error::TryRecvError::Empty) if index_some(shared) => continue,
-            Err(mpsc::error::TryRecvError::Empty) => commands.blocking_recv(),
+            Err(mpsc::error::TryRecvError::Empty) => {
+                let started = Instant::now();
+                if writer.index_some() {
+                    std::thread::park_timeout(started.elapsed().max(INDEX_PAUSE));
+                    continue;
+                }
+                commands.blocking_recv()
+            }
         };
         match command {
             None => return,
@@ -223,21 +235,92 @@ fn write(shared: &Shared, connection: &mut Connection, mut commands: mpsc::Recei
             Some(Command::Replace(_, reply)) if reply.is_closed() => {}
             Some(Command::Delete(_, _, reply)) if reply.is_closed() => {}
             Some(Command::Replace(write, reply)) => {
-                let _ = reply.send(replace(shared, connection, *write));
+                let tenant = write.tenant.clone();
+                let work = |shared: &Shared, connection: &mut Connection| replace(shared, connection, *write);
+                let _ = reply.send(writer.guard(&tenant, work));
             }
             Some(Command::Delete(tenant, document, reply)) => {
-                let _ = reply.send(delete(shared, connection, &tenant, &document));
+                let work = |shared: &Shared, connection: &mut Connection| {
+                    delete(shared, connection, &tenant, &document)
+                };
+                let _ = reply.send(writer.guard(&tenant, work));
             }
         }
     }
 }
 
+/// Keeps the thread alive, and memory like the database, whatever happens to one tenant.
+struct Writer<'a> {
+    shared: &'a Shared,
+    connection: &'a mut Connection,
+    /// Tenants whose catalogs may be half changed.
+    stale: HashSet<Tenant>,
+}
+
+impl Writer<'_> {
+    /// Does a tenant's work. After a panic the tenant's catalog is read again from the database,
+    /// which holds all that was committed; until that works, its writes fail.
+    fn guard<T>(
+        &mut self,
+        tenant: &Tenant,
+        work: impl FnOnce(&Shared, &mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if self.stale.contains(tenant) {
+            self.reload(tenant)?;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| work(self.shared, self.connection)));
+        done.unwrap_or_else(|_| {
+            tracing::error!("a write stopped with a panic; the tenant is read again from the database");
+            self.stale.insert(tenant.clone());
+            if let Err(error) = self.reload(tenant) {
+                tracing::error!(error = mesh::error::chain(&error), "the tenant cannot be read again");
+            }
+            Err(Error::Lost)
+        })
+    }
+
+    fn reload(&mut self, tenant: &Tenant) -> Result<(), Error> {
+        let (shared, connection) = (self.shared, &*self.connection);
+        let load = || database::load_one(connection, tenant, shared.exact_limit);
+        let loaded = catch_unwind(AssertUnwindSafe(load)).map_err(|_| Error::Lost)?;
+        if let Some((number, catalog)) = loaded.map_err(|error| Error::sqlite(&shared.path, error))? {
+            let mut spaces = shared.spaces.write().unwrap_or_else(PoisonError::into_inner);
+            let before = spaces.get(tenant).map_or(0, |space| read(&space.catalog).len());
+            metrics::PASSAGES.add(catalog.len() as i64 - before as i64, &[]);
+            spaces.insert(tenant.clone(), Arc::new(Space { number, catalog: RwLock::new(catalog) }));
+        }
+        self.stale.remove(tenant);
+        Ok(())
+    }
+
+    /// Gives each tenant's indexes a short turn; says whether any has more to do.
+    fn index_some(&mut self) -> bool {
+        let spaces: Vec<_> =
+            read(&self.shared.spaces).iter().map(|(name, space)| (name.clone(), space.clone())).collect();
+        let mut any = false;
+        for (tenant, space) in spaces.iter().filter(|(_, space)| read(&space.catalog).wants_index()) {
+            let step = |_: &Shared, _: &mut Connection| {
+                Ok(space.catalog.write().unwrap_or_else(PoisonError::into_inner).index_some(INDEX_STEP))
+            };
+            any |= self.guard(tenant, step).unwrap_or(false);
+        }
+        any
+    }
+}
+
 fn replace(shared: &Shared, connection: &mut Connection, mut write: Write) -> Result<Replaced, Error> {
     write.document.passages = write.passages.len() as u32;
+    let dimension = write.model.dimension;
+    let whole = |passage: &NewPassage| {
+        passage.vector.len() == dimension
+            && passage.sentences.iter().all(|sentence| sentence.vector.len() == dimension)
+    };
+    if !write.passages.iter().all(whole) {
+        return Err(Error::Incomplete { dimension });
+    }
     let stored = database::replace(connection, &write)
         .map_err(|error| Error::sqlite(&shared.path, error))?
         .map_err(|stored| Error::OtherModel { stored, found: write.model.name.clone() })?;
-    let dimension = write.model.dimension;
     let mut spaces = shared.spaces.write().unwrap_or_else(PoisonError::into_inner);
     let mut model = shared.model.write().unwrap_or_else(PoisonError::into_inner);
     if model.as_ref() != Some(&write.model) {
@@ -272,17 +355,7 @@ fn delete(
     Ok(removed)
 }
 
-/// Gives each tenant's indexes a short turn; says whether any has more to do.
-fn index_some(shared: &Shared) -> bool {
-    let spaces: Vec<_> = read(&shared.spaces).values().cloned().collect();
-    let more = |space: &Arc<Space>| {
-        space.catalog.write().unwrap_or_else(PoisonError::into_inner).index_some(INDEX_STEP)
-    };
-    spaces.iter().filter(|space| more(space)).count() > 0
-}
-
-/// Reads what a lock guards. A panic elsewhere cannot leave it half changed: writes to memory come
-/// after all that can fail.
+/// Reads what a lock guards. What a panic left half changed the writer puts right.
 pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -330,6 +403,46 @@ mod tests {
             passages: texts.iter().map(|text| passage(id, text)).collect(),
             model: Model { name: "m".into(), dimension: 2 },
         }
+    }
+
+    #[tokio::test]
+    async fn a_passage_without_its_vector_is_not_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), 100).unwrap();
+        let mut write = document("a", "d", &["alpha"]);
+        write.passages[0].sentences[0].vector.clear();
+        assert!(matches!(store.replace(write).await, Err(Error::Incomplete { dimension: 2 })));
+        assert!(store.space(&tenant("a")).is_none());
+        store.replace(document("a", "d", &["alpha"])).await.unwrap();
+    }
+
+    #[test]
+    fn a_panic_of_one_write_costs_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = database::open(&folder.path().join("knowledge.db")).unwrap();
+        let shared = Shared {
+            path: folder.path().join("knowledge.db"),
+            exact_limit: 100,
+            spaces: RwLock::default(),
+            model: RwLock::default(),
+            readers: Mutex::default(),
+        };
+        let mut writer = Writer { shared: &shared, connection: &mut connection, stale: HashSet::new() };
+        let name = tenant("a");
+        let put =
+            |write| move |shared: &Shared, connection: &mut Connection| replace(shared, connection, write);
+        writer.guard(&name, put(document("a", "d", &["alpha"]))).unwrap();
+        let half = |shared: &Shared, _: &mut Connection| -> Result<(), Error> {
+            let space = read(&shared.spaces).get(&tenant("a")).cloned().unwrap();
+            let mut catalog = space.catalog.write().unwrap();
+            catalog.remove("d");
+            panic!("half way");
+        };
+        assert!(matches!(writer.guard(&name, half), Err(Error::Lost)));
+        let passages = |shared: &Shared| read(&read(&shared.spaces)[&tenant("a")].catalog).len();
+        assert_eq!(passages(&shared), 1, "what was committed is there again");
+        writer.guard(&name, put(document("a", "e", &["beta"]))).unwrap();
+        assert_eq!(passages(&shared), 2);
     }
 
     fn found(store: &Store, of: &str, expression: &str) -> Vec<String> {

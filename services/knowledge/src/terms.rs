@@ -70,6 +70,16 @@ pub(crate) enum Known {
     Unknown,
 }
 
+impl Known {
+    /// The number of the stem that was found.
+    pub(crate) fn number(&self) -> Option<u32> {
+        match self {
+            Self::As(number) | Self::For(_, number) => Some(*number),
+            Self::Nothing | Self::Unknown => None,
+        }
+    }
+}
+
 /// The terms of one tenant's passages.
 #[derive(Default)]
 pub(crate) struct Vocabulary {
@@ -132,15 +142,16 @@ impl Vocabulary {
         (1.0 + (self.passages as f32 - n + 0.5) / (n + 0.5)).ln()
     }
 
-    /// What a term stands for.
-    pub(crate) fn look_up(&self, term: &Term) -> Known {
+    /// What a term stands for. Taking it for a typo reads the whole vocabulary and is left out where
+    /// it may not `correct`.
+    pub(crate) fn look_up(&self, term: &Term, correct: bool) -> Known {
         if let Some(number) = self.number(&term.stem) {
             return Known::As(number);
         }
         if swaps(&term.word).any(|word| is_stop_word(&word, Language::English)) {
             return Known::Nothing;
         }
-        match self.correct(&term.word) {
+        match correct.then(|| self.correct(&term.word)).flatten() {
             Some(word) => match self.number(&stem(word)) {
                 Some(number) => Known::For(word.to_owned(), number),
                 None => Known::Unknown,
@@ -207,7 +218,7 @@ mod tests {
     }
 
     fn look_up(word: &str) -> Known {
-        vocabulary().look_up(&content(word, "")[0])
+        vocabulary().look_up(&content(word, "")[0], true)
     }
 
     #[test]
@@ -235,7 +246,10 @@ mod tests {
         assert_eq!(corrected("retruned"), "returned");
         assert_eq!(corrected("wharehoses"), "warehouses");
         assert_eq!(corrected("shose"), "shoes");
-        assert_eq!(vocabulary().look_up(&Term { word: "waht".into(), stem: "waht".into() }), Known::Nothing);
+        assert_eq!(
+            vocabulary().look_up(&Term { word: "waht".into(), stem: "waht".into() }, true),
+            Known::Nothing
+        );
     }
 
     #[test]
@@ -256,8 +270,8 @@ mod tests {
         let common = vocabulary.add(["float"].into_iter());
         assert!(vocabulary.rarity(Some(terms[0])) > vocabulary.rarity(Some(common[0])));
         vocabulary.remove(&terms, ["Kayaks float"].into_iter());
-        assert_eq!(vocabulary.look_up(&content("kayak", "")[0]), Known::Unknown);
-        assert_eq!(vocabulary.look_up(&content("kayaka", "")[0]), Known::Unknown);
+        assert_eq!(vocabulary.look_up(&content("kayak", "")[0], true), Known::Unknown);
+        assert_eq!(vocabulary.look_up(&content("kayaka", "")[0], true), Known::Unknown);
         assert!(vocabulary.rarity(None) >= vocabulary.rarity(Some(common[0])));
     }
 }

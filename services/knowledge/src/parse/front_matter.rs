@@ -3,7 +3,9 @@
 //! Front matter is written by people and by site generators; of YAML it uses plain and quoted
 //! scalars and lists of them. That much is read here, under a bound; anything else is passed over.
 
-/// Front matter is not looked for beyond this many bytes.
+use super::Rejected;
+
+/// Front matter ends within this many bytes.
 const MAX_BYTES: usize = 16 * 1024;
 
 /// What front matter said; empty where it said nothing.
@@ -14,37 +16,61 @@ pub(super) struct FrontMatter {
     pub(super) audiences: Vec<String>,
 }
 
-/// Splits front matter off `text`: the keys, and the rest.
-pub(super) fn split(text: &str) -> (FrontMatter, &str) {
+/// Splits front matter off `text`: the keys, and the rest. A rule at the top that no key follows is
+/// text.
+///
+/// # Errors
+/// Front matter that does not end, or not soon enough: what it says of the audience may not be
+/// passed over.
+pub(super) fn split(text: &str) -> Result<(FrontMatter, &str), Rejected> {
     let none = (FrontMatter::default(), text);
     let mut lines = text.split_inclusive('\n');
     if lines.next().map(str::trim_end) != Some("---") {
-        return none;
+        return Ok(none);
     }
     let mut matter = FrontMatter::default();
     let mut at = text.find('\n').map_or(text.len(), |end| end + 1);
     let mut key = String::new();
+    // Whether the first line that says something has a key.
+    let mut keyed = None;
     for line in lines {
         at += line.len();
         let line = line.trim_end();
-        if line == "---" || line == "..." {
-            return (matter, &text[at..]);
-        }
-        if at > MAX_BYTES {
-            return none;
-        }
         let inner = line.trim_start();
+        if line == "---" || line == "..." {
+            let said = keyed != Some(false) || matter != FrontMatter::default();
+            return Ok(if said { (matter, &text[at..]) } else { none });
+        }
+        if inner.is_empty() || inner.starts_with('#') {
+            continue;
+        }
+        let field = line.split_once(':').filter(|(name, value)| {
+            inner.len() == line.len() && is_key(name) && (value.is_empty() || value.starts_with([' ', '\t']))
+        });
+        keyed.get_or_insert(field.is_some());
         if let Some(item) = inner.strip_prefix("- ") {
             matter.set(&key, vec![scalar(item)]);
-        } else if inner.len() == line.len()
-            && let Some((name, value)) = line.split_once(':')
-        {
-            key = name.trim().to_ascii_lowercase();
+        } else if let Some((name, value)) = field {
+            key = name.trim().trim_matches(['"', '\'']).to_ascii_lowercase();
             matter.set(&key, values(value));
         }
+        if at > MAX_BYTES {
+            break;
+        }
     }
-    // It never ended: a thematic break and text.
-    none
+    if keyed == Some(true) || !matter.audiences.is_empty() {
+        return Err(Rejected::new(format!(
+            "the front matter after `---` does not end with a line `---` within {MAX_BYTES} bytes"
+        )));
+    }
+    // A thematic break and text.
+    Ok(none)
+}
+
+/// Whether a name before a colon is a key and not the beginning of a sentence.
+fn is_key(name: &str) -> bool {
+    let name = name.trim().trim_matches(['"', '\'']);
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 impl FrontMatter {
@@ -60,7 +86,7 @@ impl FrontMatter {
 
 /// The values on a key's own line: one scalar, or a list in brackets.
 fn values(text: &str) -> Vec<String> {
-    let text = text.trim();
+    let text = uncomment(text).trim();
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(list) => list.split(',').map(scalar).collect(),
         None => vec![scalar(text)],
@@ -68,7 +94,7 @@ fn values(text: &str) -> Vec<String> {
 }
 
 fn scalar(text: &str) -> String {
-    let text = text.trim();
+    let text = uncomment(text).trim();
     for quote in ['"', '\''] {
         if let Some(inner) = text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)) {
             return match quote {
@@ -77,7 +103,32 @@ fn scalar(text: &str) -> String {
             };
         }
     }
-    text.split(" #").next().unwrap_or_default().trim_end().to_owned()
+    text.to_owned()
+}
+
+/// A value without the comment after it. A `#` within quotes, or without a space before it, begins
+/// none.
+fn uncomment(text: &str) -> &str {
+    let mut quote = None;
+    let mut before = '[';
+    let mut spaced = true;
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some(open) if c == open && (before != '\\' || open == '\'') => quote = None,
+            Some(_) => {}
+            None if c == '#' && spaced => return &text[..at],
+            // A quote within a word is an apostrophe; a doubled one goes on.
+            None if matches!(c, '"' | '\'') && (matches!(before, '[' | ',') || before == c && !spaced) => {
+                quote = Some(c);
+            }
+            None => {}
+        }
+        spaced = c.is_whitespace();
+        if quote.is_some() || !spaced {
+            before = c;
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -87,7 +138,7 @@ mod tests {
     #[test]
     fn keys_are_read_and_the_rest_is_text() {
         let text = "---\ntitle: \"Size: a guide\"\nlang: de # German\naudience: [plus, 'premium']\nx:\n  y: 1\n---\n# Hi\n";
-        let (matter, rest) = split(text);
+        let (matter, rest) = split(text).unwrap();
         assert_eq!(matter.title, "Size: a guide");
         assert_eq!(matter.locale, "de");
         assert_eq!(matter.audiences, ["plus", "premium"]);
@@ -96,15 +147,37 @@ mod tests {
 
     #[test]
     fn lists_can_stand_below_their_key() {
-        let (matter, rest) = split("---\r\naudiences:\r\n  - plus\r\n  - premium\r\n---\r\nText");
+        let (matter, rest) = split("---\r\naudiences:\r\n  - plus\r\n  - premium\r\n---\r\nText").unwrap();
         assert_eq!(matter.audiences, ["plus", "premium"]);
         assert_eq!(rest, "Text");
     }
 
     #[test]
     fn a_rule_at_the_top_is_not_front_matter() {
-        for text in ["---\nJust text.", "# Title\n---\na: b\n---\n", ""] {
-            assert_eq!(split(text), (FrontMatter::default(), text));
+        for text in [
+            "---\nJust text.",
+            "---\nJust text.\n\nNote: more.\n---\nThe rest.",
+            "# Title\n---\na: b\n---\n",
+            "",
+        ] {
+            assert_eq!(split(text).unwrap(), (FrontMatter::default(), text));
         }
+    }
+
+    #[test]
+    fn front_matter_without_an_end_is_refused() {
+        let long = format!("---\nx: {}\naudience: premium\n---\nText", "y".repeat(MAX_BYTES));
+        for text in [long.as_str(), "---\naudience: premium\n\nText", "---\ntext\n\"audience\": premium\n"] {
+            assert!(split(text).unwrap_err().0.contains("front matter"), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn comments_end_values() {
+        let text = "---\n# first\ntitle: 'It''s # 1' # a comment\nlang: \"de\" # German\n\
+                    audience: [plus, 'premium'] # members don't\n'audience': vip#1 # c\n---\n";
+        let (matter, _) = split(text).unwrap();
+        assert_eq!((matter.title.as_str(), matter.locale.as_str()), ("It's # 1", "de"));
+        assert_eq!(matter.audiences, ["plus", "premium", "vip#1"]);
     }
 }

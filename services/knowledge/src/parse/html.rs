@@ -1,6 +1,7 @@
 //! HTML pages: what a reader came for, without the page around it.
 
-use scraper::{ElementRef, Html, Node, Selector, node::Element};
+use html5ever::{driver, tendril::TendrilSink as _};
+use scraper::{ElementRef, Html, HtmlTreeSink, Node, Selector, node::Element};
 
 use super::{Builder, Parsed, Rejected, squeeze, table_row};
 
@@ -8,19 +9,27 @@ use super::{Builder, Parsed, Rejected, squeeze, table_row};
 /// stop nesting at the same depth.
 const MAX_DEPTH: usize = 512;
 
-/// Reads a page: the content of `main` or else `article`, where there is one; navigation, forms,
-/// scripts and hidden parts are left out; tables are read row by row.
+/// Bytes that are parsed between two looks at the depth.
+const PIECE: usize = 4096;
+
+/// What is never part of the content.
+const PASSED_OVER: [&str; 17] = [
+    "nav", "footer", "aside", "script", "style", "noscript", "template", "svg", "iframe", "object", "button",
+    "select", "textarea", "head", "dialog", "canvas", "math",
+];
+
+/// Reads a page: the content of `main` or else of the only `article`, where there is one;
+/// navigation, small forms, scripts and hidden parts are left out; tables are read row by row.
 pub(super) fn parse(source: &str) -> Result<Parsed, Rejected> {
-    if is_deep(source) {
-        return Err(Rejected::new(format!(
-            "the HTML is nested too deeply; up to {MAX_DEPTH} levels are allowed"
-        )));
-    }
-    let page = Html::parse_document(source);
-    let content = ["main", "[role=main]", "article", "body"].iter().find_map(|name| first(&page, name));
+    let page = tree(source).ok_or_else(|| {
+        Rejected::new(format!("the HTML is nested too deeply; up to {MAX_DEPTH} levels are allowed"))
+    })?;
+    let content = ["main", "[role=main]"].iter().find_map(|name| first(&page, name));
+    let content = content.or_else(|| only_article(&page)).or_else(|| first(&page, "body"));
     let whole_page = content.is_none_or(|content| content.value().name() == "body");
+    let content = content.unwrap_or_else(|| page.root_element());
     let mut reader = Reader { whole_page, ..Reader::default() };
-    reader.read(content.unwrap_or_else(|| page.root_element()));
+    reader.read(content);
     let title = reader
         .builder
         .first_heading()
@@ -34,38 +43,58 @@ pub(super) fn parse(source: &str) -> Result<Parsed, Rejected> {
 
 /// The blocks of a piece of HTML inside another document; none of one that is nested too deeply.
 pub(super) fn blocks(source: &str) -> Vec<String> {
-    if is_deep(source) {
-        return Vec::new();
-    }
-    let fragment = Html::parse_fragment(source);
+    let Some(page) = tree(source) else { return Vec::new() };
     let mut reader = Reader::default();
-    reader.read(fragment.root_element());
+    reader.read(page.root_element());
     let parsed = reader.builder.finish(String::new());
     parsed.blocks.iter().map(|block| parsed.text[block.range.clone()].to_owned()).collect()
 }
 
-/// Whether tags are nested deeper than is read. Elements that never have an end tag, or may do
-/// without, end by themselves and are not counted.
-fn is_deep(source: &str) -> bool {
-    const END_ALONE: [&str; 28] = [
-        "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
-        "p", "li", "dt", "dd", "tr", "td", "th", "thead", "tbody", "tfoot", "colgroup", "option", "optgroup",
-        "rt", "rp",
-    ];
-    let mut depth = 0_usize;
-    for piece in source.split('<').skip(1) {
-        let (end, piece) = piece.strip_prefix('/').map_or((false, piece), |piece| (true, piece));
-        let name = piece.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        if !starts || END_ALONE.iter().any(|alone| name.eq_ignore_ascii_case(alone)) {
-            continue;
+/// Parses piece by piece and stops at the first that is nested too deeply. Tags alone do not tell
+/// the depth: which of them open, close or nest is for the parser to say.
+fn tree(source: &str) -> Option<Html> {
+    let sink = HtmlTreeSink::new(Html::new_document());
+    let mut parser = driver::parse_document(sink, driver::ParseOpts::default());
+    let (mut rest, mut seen) = (source, 0);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+        parser.process(piece.into());
+        rest = after;
+        let page = parser.tokenizer.sink.sink.0.borrow();
+        let nodes = page.tree.nodes();
+        let count = nodes.len();
+        if nodes.rev().take(count - seen).any(|node| node.ancestors().nth(MAX_DEPTH).is_some()) {
+            return None;
         }
-        depth = if end { depth.saturating_sub(1) } else { depth + 1 };
-        if depth > MAX_DEPTH {
-            return true;
-        }
+        seen = count;
     }
-    false
+    Some(parser.finish())
+}
+
+/// The article that holds all articles with text; a page of several is read whole.
+fn only_article(page: &Html) -> Option<ElementRef<'_>> {
+    let selector = Selector::parse("article").ok()?;
+    let is_article = |node: ego_tree::NodeRef<'_, Node>| {
+        node.value().as_element().is_some_and(|element| element.name() == "article")
+    };
+    let mut articles = page.select(&selector).filter(|article| {
+        !article.ancestors().any(is_article) && article.text().any(|text| !text.trim().is_empty())
+    });
+    articles.next().filter(|_| articles.next().is_none())
+}
+
+/// Bytes of text in an element, without those of form controls and what is passed over.
+fn weight(root: ElementRef<'_>) -> usize {
+    let counts = |node: ego_tree::NodeRef<'_, Node>| {
+        node.ancestors().take_while(|above| above.id() != root.id()).all(|above| {
+            above
+                .value()
+                .as_element()
+                .is_none_or(|element| element.name() != "label" && !PASSED_OVER.contains(&element.name()))
+        })
+    };
+    let texts = root.descendants().filter_map(|node| node.value().as_text().map(|text| (node, text.trim())));
+    texts.filter(|&(node, text)| !text.is_empty() && counts(node)).map(|(_, text)| text.len()).sum()
 }
 
 fn first<'a>(page: &'a Html, selector: &str) -> Option<ElementRef<'a>> {
@@ -79,6 +108,8 @@ struct Reader {
     words: String,
     /// Whether the page named no main content, so that its header is the site's.
     whole_page: bool,
+    /// Weight of all that is read, once a form made it known.
+    weight: Option<usize>,
     items: usize,
     tables: Vec<Table>,
 }
@@ -101,6 +132,9 @@ impl Reader {
                 Open(node) if skipping.is_none() => match node.value() {
                     Node::Text(text) => self.words.push_str(text),
                     Node::Element(element) if self.skips(element) => skipping = Some(node.id()),
+                    Node::Element(element) if element.name() == "form" && self.is_minor(node, root) => {
+                        skipping = Some(node.id());
+                    }
                     Node::Element(element) => self.open(element),
                     _ => {}
                 },
@@ -124,27 +158,14 @@ impl Reader {
         hidden
             || match element.name() {
                 "header" => self.whole_page,
-                name => matches!(
-                    name,
-                    "nav"
-                        | "footer"
-                        | "aside"
-                        | "form"
-                        | "script"
-                        | "style"
-                        | "noscript"
-                        | "template"
-                        | "svg"
-                        | "iframe"
-                        | "object"
-                        | "button"
-                        | "select"
-                        | "head"
-                        | "dialog"
-                        | "canvas"
-                        | "math"
-                ),
+                name => PASSED_OVER.contains(&name),
             }
+    }
+
+    /// Whether a form has little of the page's text, as a search box has; some pages are one form.
+    fn is_minor(&mut self, form: ego_tree::NodeRef<'_, Node>, root: ElementRef<'_>) -> bool {
+        let all = *self.weight.get_or_insert_with(|| weight(root));
+        ElementRef::wrap(form).is_none_or(|form| weight(form) * 4 < all)
     }
 
     fn open(&mut self, element: &Element) {
@@ -235,6 +256,7 @@ fn is_block(name: &str) -> bool {
             | "fieldset"
             | "figcaption"
             | "figure"
+            | "form"
             | "h1"
             | "h2"
             | "h3"
@@ -311,5 +333,33 @@ mod tests {
         let long = "<p>a<br><li>b</i>".repeat(5_000);
         assert_eq!(page(&long).blocks.len(), 10_000);
         assert!(blocks(&deep(10_000)).is_empty());
+        for evasion in ["<div></i>", "<div/>", "<svg><p><div/>", "<div><!-- </div> -->", "<rt><div>"] {
+            assert!(parse(&evasion.repeat(2_000)).is_err(), "{evasion}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_deep_is_read() {
+        let icon = format!("<svg><title>x</title>{}</svg>", "<path d='1'/>".repeat(2_000));
+        let script = format!("<script>var x = '{}'</script>", "<div>".repeat(2_000));
+        let comment = format!("<!-- {} -->", "<div>".repeat(2_000));
+        assert_eq!(texts(&page(&format!("<body>{icon}{script}{comment}<p>word"))), ["word"]);
+    }
+
+    #[test]
+    fn a_page_of_several_articles_is_read_whole() {
+        let parsed = page("<body><article>One</article><article> </article><article>Two</article>");
+        assert_eq!(texts(&parsed), ["One", "Two"]);
+        let one = page("<body><p>Teaser</p><article>One<article>Reply</article></article>");
+        assert_eq!(texts(&one), ["One", "Reply"]);
+    }
+
+    #[test]
+    fn a_page_that_is_one_form_is_read_without_its_controls() {
+        let parsed = page(
+            "<body><form><p>Returns take 14 days.</p><select><option>Austria</select><button>Go</button>\
+             <textarea>Text</textarea></form>",
+        );
+        assert_eq!(texts(&parsed), ["Returns take 14 days."]);
     }
 }

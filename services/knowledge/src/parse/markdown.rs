@@ -2,11 +2,11 @@
 
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use super::{Builder, Parsed, front_matter, html, table_row};
+use super::{Builder, Parsed, Rejected, front_matter, html, table_row};
 
 /// Reads Markdown: markup goes, link texts and code stay, each list item and table row is a block.
-pub(super) fn parse(source: &str) -> Parsed {
-    let (matter, source) = front_matter::split(source);
+pub(super) fn parse(source: &str) -> Result<Parsed, Rejected> {
+    let (matter, source) = front_matter::split(source)?;
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
     let mut reader = Reader::default();
     for event in Parser::new_ext(source, options) {
@@ -18,7 +18,7 @@ pub(super) fn parse(source: &str) -> Parsed {
     } else {
         matter.title
     };
-    Parsed { locale: matter.locale, audiences: matter.audiences, ..reader.builder.finish(title) }
+    Ok(Parsed { locale: matter.locale, audiences: matter.audiences, ..reader.builder.finish(title) })
 }
 
 #[derive(Default)]
@@ -116,7 +116,8 @@ mod tests {
     fn blocks_know_the_headings_above_them() {
         let parsed = parse(
             "# Returns\n\nIntro *with* [a link](x).\n\n## Shoes\n\nWorn `outside`?\nNo.\n\n# Other\n\nText\n",
-        );
+        )
+        .unwrap();
         let blocks: Vec<_> =
             parsed.blocks.iter().map(|b| (&parsed.text[b.range.clone()], b.path.join("/"), b.kind)).collect();
         assert_eq!(
@@ -137,7 +138,8 @@ mod tests {
     fn items_and_rows_are_blocks_of_their_own() {
         let parsed = parse(
             "- one\n  - two\n- three\n\n| Membership | Window |\n|---|---|\n| Plus | 45 days |\n| | 60 days |\n\n<div>Raw <b>HTML</b></div>\n",
-        );
+        )
+        .unwrap();
         let blocks: Vec<_> = parsed.blocks.iter().map(|b| &parsed.text[b.range.clone()]).collect();
         assert_eq!(
             blocks,
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn front_matter_is_not_text() {
-        let parsed = parse("---\ntitle: T\nlocale: de\naudience: plus\n---\n\n# H\n\nHallo\n");
+        let parsed = parse("---\ntitle: T\nlocale: de\naudience: plus\n---\n\n# H\n\nHallo\n").unwrap();
         assert_eq!((parsed.title.as_str(), parsed.locale.as_str()), ("T", "de"));
         assert_eq!(parsed.audiences, ["plus"]);
         assert_eq!(parsed.text, "H\n\nHallo");

@@ -3,9 +3,12 @@
 //! Characters come with their place on the page. Characters of one baseline are a line; lines that
 //! are close are a paragraph; a line in a larger face than most of the text is a heading.
 
-use std::io::Read as _;
+use std::{collections::HashMap, io::Read as _};
 
-use pdf_extract::{Document, MediaBox, OutputDev, OutputError, Transform, output_doc};
+use pdf_extract::{
+    Dictionary, Document, MediaBox, Object, ObjectId, OutputDev, OutputError, Transform, content::Content,
+    output_doc,
+};
 
 use super::{Builder, Parsed, Rejected};
 
@@ -14,6 +17,15 @@ const MAX_UNPACKED: u64 = 512 << 20;
 
 /// Pages at most.
 const MAX_PAGES: usize = 5_000;
+
+/// Levels of the page tree at most; writers make a handful.
+const MAX_TREE: usize = 256;
+
+/// Forms that draw each other, at most. The extractor follows them by recursion.
+const MAX_FORMS: usize = 32;
+
+/// Forms that a page draws at most, those within forms included.
+const MAX_DRAWN: u64 = 100_000;
 
 /// A face this much larger than the text's is a heading's.
 const HEADING_SCALE: f64 = 1.15;
@@ -48,6 +60,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Rejected> {
     if pages > MAX_PAGES {
         return Err(Rejected::new(format!("the PDF has {pages} pages; up to {MAX_PAGES} are allowed")));
     }
+    check_nesting(&document)?;
     let mut page = Page::default();
     output_doc(&document, &mut page).map_err(|_| damaged())?;
     Ok(build(&page.lines))
@@ -73,6 +86,94 @@ fn unpacks_beyond(bytes: &[u8], limit: u64) -> bool {
         }
     }
     false
+}
+
+/// Refuses what the extractor would follow without end: a page that is its own ancestor, a form that
+/// draws itself.
+fn check_nesting(document: &Document) -> Result<(), Rejected> {
+    let empty = Dictionary::new();
+    let mut forms = Forms { document, known: HashMap::new() };
+    for page in document.page_iter() {
+        let mut resources = None;
+        let mut node = document.get_dictionary(page).ok();
+        let mut levels = 0;
+        while let Some(dictionary) = node {
+            levels += 1;
+            if levels > MAX_TREE {
+                return Err(Rejected::new(format!(
+                    "the PDF's page tree has no end; up to {MAX_TREE} levels are allowed"
+                )));
+            }
+            resources = resources.or_else(|| forms.entry(dictionary, b"Resources"));
+            let parent = dictionary.get(b"Parent").and_then(Object::as_reference);
+            node = parent.and_then(|id| document.get_dictionary(id)).ok();
+        }
+        let resources = resources.unwrap_or(&empty);
+        if forms.entry(resources, b"XObject").is_none_or(Dictionary::is_empty) {
+            continue;
+        }
+        let content = document.get_page_content(page).unwrap_or_default();
+        let (_, drawn) = forms.drawn_by(&content, resources, 0)?;
+        if drawn > MAX_DRAWN {
+            return Err(Rejected::new(format!(
+                "a page of the PDF draws {drawn} forms; up to {MAX_DRAWN} are allowed"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What forms of a document draw: how deep, and how many forms in all. A form without resources of
+/// its own takes those of what draws it, so both name it.
+struct Forms<'a> {
+    document: &'a Document,
+    known: HashMap<(ObjectId, *const Dictionary), (usize, u64)>,
+}
+
+impl<'a> Forms<'a> {
+    fn entry(&self, dictionary: &'a Dictionary, key: &[u8]) -> Option<&'a Dictionary> {
+        let (_, object) = self.document.dereference(dictionary.get(key).ok()?).ok()?;
+        object.as_dict().ok()
+    }
+
+    /// Looks at a content stream that is drawn within `depth` forms.
+    fn drawn_by(
+        &mut self,
+        content: &[u8],
+        resources: &'a Dictionary,
+        depth: usize,
+    ) -> Result<(usize, u64), Rejected> {
+        if depth > MAX_FORMS {
+            return Err(Rejected::new(format!(
+                "the PDF's forms draw each other without end; up to {MAX_FORMS} levels are allowed"
+            )));
+        }
+        // What cannot be decoded is not drawn either.
+        let Ok(content) = Content::decode(content) else { return Ok((0, 0)) };
+        let (mut height, mut drawn) = (0, 0_u64);
+        for operation in content.operations.iter().filter(|operation| operation.operator == "Do") {
+            let name = operation.operands.first().and_then(|name| name.as_name().ok());
+            let form =
+                name.zip(self.entry(resources, b"XObject")).and_then(|(name, forms)| forms.get(name).ok());
+            let Some(id) = form.and_then(|form| form.as_reference().ok()) else { continue };
+            let Some(stream) = self.document.get_object(id).and_then(Object::as_stream).ok() else {
+                continue;
+            };
+            let inner = self.entry(&stream.dict, b"Resources").unwrap_or(resources);
+            let of_form = match self.known.get(&(id, std::ptr::from_ref(inner))) {
+                Some(&known) if depth + 1 + known.0 <= MAX_FORMS => known,
+                _ => {
+                    let content = stream.decompressed_content().unwrap_or_else(|_| stream.content.clone());
+                    let found = self.drawn_by(&content, inner, depth + 1)?;
+                    self.known.insert((id, std::ptr::from_ref(inner)), found);
+                    found
+                }
+            };
+            height = height.max(of_form.0 + 1);
+            drawn = drawn.saturating_add(of_form.1).saturating_add(1);
+        }
+        Ok((height, drawn))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -298,6 +399,42 @@ mod tests {
         file.extend(zeros.finish().unwrap());
         assert!(unpacks_beyond(&file, 1 << 19));
         assert!(!unpacks_beyond(&file, 1 << 21));
+    }
+
+    /// A page that draws `/F`, and the form, which has the content `form`.
+    fn with_form(form: &str, parent: &str) -> Vec<u8> {
+        let mut file = b"%PDF-1.4\n".to_vec();
+        let stream = |extra: &str, content: &str| {
+            format!("<<{extra}/Length {}>>stream\n{content}\nendstream", content.len())
+        };
+        let own = "/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</F 5 0 R>>>>";
+        let objects = [
+            "<</Type/Catalog/Pages 2 0 R>>".to_owned(),
+            format!("<</Type/Pages/Kids[3 0 R]/Count 1{parent}>>"),
+            "<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Resources<</XObject<</F 5 0 R>>>>/Contents 4 0 R>>"
+                .to_owned(),
+            stream("", "/F Do"),
+            stream(own, form),
+        ];
+        let mut places = Vec::new();
+        for (number, object) in (1..).zip(&objects) {
+            places.push(file.len());
+            file.extend(format!("{number} 0 obj\n{object}\nendobj\n").bytes());
+        }
+        let table = file.len();
+        file.extend(b"xref\n0 6\n0000000000 65535 f \n");
+        for place in places {
+            file.extend(format!("{place:010} 00000 n \n").bytes());
+        }
+        file.extend(format!("trailer<</Size 6/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n").bytes());
+        file
+    }
+
+    #[test]
+    fn what_draws_itself_is_refused_and_what_only_could_is_read() {
+        assert!(parse(&with_form("/F Do", "")).unwrap_err().0.contains("forms draw each other"));
+        assert!(parse(&with_form("", "/Parent 2 0 R")).unwrap_err().0.contains("page tree"));
+        assert!(parse(&with_form("q Q", "")).is_ok());
     }
 
     #[test]

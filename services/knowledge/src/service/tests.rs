@@ -248,6 +248,34 @@ async fn a_bad_document_is_reported_and_the_others_are_stored() {
 }
 
 #[tokio::test]
+async fn a_bad_header_costs_no_other_document() {
+    let mesh = Mesh::start().await;
+    let mut messages = document("a.txt", b"Good words.");
+    let uri = "u".repeat(3_000);
+    let header = DocumentHeader { document_id: "b.txt".into(), uri, ..DocumentHeader::default() };
+    messages.extend([part(Part::Header(header)), part(Part::Chunk(b"x".to_vec()))]);
+    messages.extend(document("c.txt", b"More words."));
+    let results = mesh.send("acme", messages).await.unwrap();
+    let statuses: Vec<_> = results.iter().map(pb::IngestResult::status).collect();
+    assert_eq!(statuses, [IngestStatus::Created, IngestStatus::Rejected, IngestStatus::Created]);
+    assert!(results[1].reason.contains("2,048"), "{results:?}");
+    let mut messages = document("d.txt", b"Kept words.");
+    messages.extend(document("", b"x"));
+    assert_eq!(mesh.send("acme", messages).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(mesh.ask("acme", "kept").await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_text_that_stands_under_and_as_a_heading_is_stored() {
+    let mesh = Mesh::start().await;
+    let long = "x".repeat(280);
+    let file = format!("# {long}\n\n{long}\n\n# {long}");
+    assert_eq!(mesh.put("acme", "a.md", file.as_bytes()).await.status(), IngestStatus::Created);
+    let file = format!("{file}\n\nMore.");
+    assert_eq!(mesh.put("acme", "a.md", file.as_bytes()).await.status(), IngestStatus::Updated);
+}
+
+#[tokio::test]
 async fn a_rejected_version_leaves_the_stored_one() {
     let mesh = Mesh::start().await;
     mesh.put("acme", "a.txt", b"Shoes are red.").await;

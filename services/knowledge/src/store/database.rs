@@ -101,6 +101,22 @@ pub(super) fn load(connection: &Connection, exact_limit: usize) -> rusqlite::Res
     Ok(Loaded { model, spaces })
 }
 
+/// Reads one tenant's documents into memory, with its number; `None` for an unknown tenant.
+pub(super) fn load_one(
+    connection: &Connection,
+    tenant: &Tenant,
+    exact_limit: usize,
+) -> rusqlite::Result<Option<(i64, Catalog)>> {
+    let dimension = model(connection)?.map_or(0, |model| model.dimension);
+    let number = connection
+        .query_row("SELECT id FROM tenants WHERE name = ?1", [tenant.as_str()], |row| row.get(0))
+        .optional()?;
+    let Some(number) = number else { return Ok(None) };
+    let mut catalog = Catalog::new(dimension, exact_limit);
+    load_tenant(connection, number, dimension, &mut catalog)?;
+    Ok(Some((number, catalog)))
+}
+
 fn load_tenant(
     connection: &Connection,
     tenant: i64,
