@@ -1,5 +1,7 @@
 //! Black-box tests: over in-process meshes, over meshes of several nodes, and over the built binary.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod binary;
 mod dependencies;
 mod doors;
