@@ -458,12 +458,14 @@ async fn a_locked_folder_and_another_model_stop_the_start() {
     mesh.put("acme", "a.txt", b"Words.").await;
     let context = testing::context(mesh.folder.path());
     let error = crate::start(Config::default(), &context).await.err().expect("locked");
-    assert!(error.to_string().contains("in use by another process"), "{error}");
+    let reason = mesh::error::chain(&error);
+    assert!(reason.contains("in use by another process"), "{reason}");
     let Mesh { folder, client, _context, .. } = mesh;
     drop((client, _context));
     let config = Config { embedding_model: "other".into(), ..Config::default() };
     let error = crate::start(config, &testing::context(folder.path())).await.err().expect("another model");
-    assert!(error.to_string().contains("\"fake\"") && error.to_string().contains("\"other\""), "{error}");
+    let reason = mesh::error::chain(&error);
+    assert!(reason.contains("\"fake\"") && reason.contains("\"other\""), "{reason}");
 }
 
 /// Also prints how long things take over the example company (`--nocapture`).
