@@ -1,9 +1,9 @@
 //! The conversation service: a turn from the customer's words to a checked reply.
 //!
 //! Serves `ConversationService`. Calls policy, embeddings, knowledge and generation. Owns the
-//! session context, redacted, behind [`store`].
+//! session context, redacted, behind `store`.
 //!
-//! [`turn`] is the story of one turn, stage by stage; [`clock`] divides its budget and keeps its
+//! `turn` is the story of one turn, stage by stage; `clock` divides its budget and keeps its
 //! accounts.
 
 mod clock;
