@@ -28,12 +28,12 @@ pub(crate) static BATCH_TOKENS: LazyLock<Histogram<u64>> = LazyLock::new(|| {
 
 /// From a request's arrival in the queue to its first batch.
 pub(crate) static QUEUED: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    seconds("switchboard_inference_queue_seconds", "From a request's arrival in the queue to its first batch")
+    seconds("switchboard_inference_queue", "From a request's arrival in the queue to its first batch")
 });
 
 /// Time to compute a batch.
 pub(crate) static COMPUTE: LazyLock<Histogram<f64>> =
-    LazyLock::new(|| seconds("switchboard_inference_compute_seconds", "Time to compute a batch"));
+    LazyLock::new(|| seconds("switchboard_inference_compute", "Time to compute a batch"));
 
 static SKIPPED: LazyLock<Counter<u64>> = LazyLock::new(|| {
     meter()

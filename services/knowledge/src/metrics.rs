@@ -11,11 +11,11 @@ use switchboard_mesh as mesh;
 
 /// Time to search, in seconds, without the time to embed the question.
 pub(crate) static SEARCH_SECONDS: LazyLock<Histogram<f64>> =
-    LazyLock::new(|| seconds("switchboard_knowledge_search_seconds", "Time to search"));
+    LazyLock::new(|| seconds("switchboard_knowledge_search", "Time to search"));
 
 /// Time to parse, embed and store one document, in seconds.
 pub(crate) static INGEST_SECONDS: LazyLock<Histogram<f64>> =
-    LazyLock::new(|| seconds("switchboard_knowledge_ingest_seconds", "Time to ingest one document"));
+    LazyLock::new(|| seconds("switchboard_knowledge_ingest", "Time to ingest one document"));
 
 static DOCUMENTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
     meter().u64_counter("switchboard_knowledge_documents").with_description("Documents that arrived").build()
