@@ -7,13 +7,19 @@ use serde_json::Value;
 
 use crate::process::{output, run as run_command};
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 
 /// Sets up, then runs the benchmarks in `benches/`.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
     setup::runtime_and_model(workspace)?;
     // Only benchmark targets: the test harness of other targets refuses criterion's arguments.
-    run_command(workspace.cargo("bench").args(["--locked", "-p", "switchboard", "--bench", "*"]).args(rest))?;
+    run_command(
+        workspace
+            .cargo("bench")
+            .args(["--locked", "-p", "switchboard", "--bench", "*"])
+            .args(FEATURES)
+            .args(rest),
+    )?;
     println!("\nThe figures of each benchmark are below {}", target(workspace)?.join("criterion").display());
     Ok(())
 }

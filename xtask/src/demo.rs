@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::process::{output, output_within};
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 use check::{Turn, check};
 use questions::Question;
 use server::Server;
@@ -118,7 +118,7 @@ impl Options {
 fn build(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     println!("demo: building switchboard");
     let mut cargo = workspace.cargo("build");
-    cargo.args(["--locked", "-p", "switchboard", "--bin", "switchboard"]);
+    cargo.args(["--locked", "-p", "switchboard", "--bin", "switchboard"]).args(FEATURES);
     let messages = output(cargo.arg("--message-format=json-render-diagnostics"))?;
     let built = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut executables = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 
 use crate::process::{answers, run as run_command};
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 
 type Step = (&'static str, fn(&Workspace) -> anyhow::Result<()>);
 
@@ -66,13 +66,19 @@ fn format(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
-    let arguments = ["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-    run_command(workspace.cargo("clippy").args(arguments))
+    let mut cargo = workspace.cargo("clippy");
+    cargo.args(["--workspace", "--all-targets", "--locked"]).args(FEATURES);
+    run_command(cargo.args(["--", "-D", "warnings"]))
 }
 
 fn docs(workspace: &Workspace) -> anyhow::Result<()> {
     let mut cargo = workspace.cargo("doc");
-    run_command(cargo.args(["--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))
+    run_command(
+        cargo
+            .args(["--workspace", "--no-deps", "--locked"])
+            .args(FEATURES)
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
 }
 
 fn contracts(workspace: &Workspace) -> anyhow::Result<()> {

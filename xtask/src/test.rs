@@ -2,7 +2,7 @@
 
 use crate::process::run as run_command;
 use crate::setup;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 
 /// Sets up, then runs `cargo test` over the workspace or what `rest` selects.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
@@ -10,7 +10,7 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {
-        cargo.arg("--workspace");
+        cargo.arg("--workspace").args(FEATURES);
     }
     run_command(cargo.args(rest))
 }

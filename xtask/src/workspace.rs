@@ -16,6 +16,9 @@ pub(crate) struct Workspace {
     pub(crate) downloads: PathBuf,
 }
 
+/// Features of the binary that need more than Rust and a C compiler (here: C++).
+pub(crate) const FEATURES: [&str; 2] = ["--features", "switchboard/usearch"];
+
 impl Workspace {
     /// Finds the repository that this program was started from.
     pub(crate) fn find() -> anyhow::Result<Workspace> {

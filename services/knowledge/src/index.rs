@@ -8,16 +8,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+use crate::graph::Graph;
 
 /// Marks a row that belongs to nobody.
 const FREE: u32 = u32::MAX;
 
 /// Rows that the graph may return for each owner wanted: several rows can have the same owner.
 const ROWS_PER_OWNER: usize = 4;
-
-/// Threads that may use the graph at once: one more than `knowledge.searches` may be.
-const THREADS: usize = 257;
 
 /// Vectors of one length, each with an owner.
 pub(crate) struct Matrix {
@@ -26,7 +23,7 @@ pub(crate) struct Matrix {
     owners: Vec<u32>,
     free: Vec<u32>,
     exact_limit: usize,
-    graph: Option<Index>,
+    graph: Option<Graph>,
     /// Rows that are not in the graph yet; some may have been freed since.
     waiting: VecDeque<u32>,
     in_graph: Vec<bool>,
@@ -114,16 +111,10 @@ impl Matrix {
             return false;
         }
         if self.graph.is_none() {
-            match Index::new(&IndexOptions {
-                dimensions: self.dimension,
-                metric: MetricKind::IP,
-                // Half precision halves the memory; hits are scored again from the table.
-                quantization: ScalarKind::F16,
-                ..IndexOptions::default()
-            }) {
+            match Graph::try_new(self.dimension) {
                 Ok(graph) => self.graph = Some(graph),
                 Err(error) => {
-                    tracing::error!(%error, "the vector graph cannot be made; search stays exact");
+                    tracing::warn!(%error, "the vector graph cannot be made; search stays exact");
                     self.exact_limit = usize::MAX;
                     return false;
                 }
@@ -131,11 +122,7 @@ impl Matrix {
             self.waiting = (0..self.owners.len() as u32).collect();
         }
         let Some(graph) = &self.graph else { return false };
-        let needed = graph.size() + rows;
-        if needed > graph.capacity()
-            && let Err(error) =
-                graph.reserve_capacity_and_threads(needed.next_power_of_two().max(1024), THREADS)
-        {
+        if let Err(error) = graph.make_room(rows) {
             tracing::warn!(%error, "the vector graph cannot grow; search is exact for what it lacks");
             return false;
         }
@@ -175,13 +162,13 @@ impl Matrix {
                 owner != FREE && allowed(owner)
             };
             graph
-                .filtered_search(query, count.saturating_mul(ROWS_PER_OWNER), passes)
+                .nearest(query, count.saturating_mul(ROWS_PER_OWNER), passes)
                 .inspect_err(|error| tracing::warn!(%error, "the vector graph failed; this search is exact"))
                 .ok()
         });
         match found {
             Some(matches) => {
-                let near = matches.keys.iter().map(|&row| row as u32);
+                let near = matches.into_iter().map(|row| row as u32);
                 let new = self.waiting.iter().copied().filter(|&row| !self.in_graph[row as usize]);
                 for row in near.chain(new) {
                     let owner = self.owners[row as usize];
@@ -224,6 +211,7 @@ mod tests {
     use super::*;
 
     /// Vectors of length 1 that differ from each other, from a small generator.
+    #[cfg(feature = "usearch")]
     fn vectors(count: usize, dimension: usize) -> Vec<Vec<f32>> {
         let mut state = 7_u64;
         let mut next = move || {
@@ -260,6 +248,7 @@ mod tests {
         assert_eq!(matrix.len(), 1);
     }
 
+    #[cfg(feature = "usearch")]
     #[test]
     fn the_graph_finds_what_an_exact_search_finds() {
         let vectors = vectors(600, 32);
@@ -283,6 +272,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "usearch")]
     #[test]
     fn rows_leave_the_graph_too() {
         let vectors = vectors(200, 16);

@@ -16,6 +16,7 @@ pub mod config;
 mod document;
 mod error;
 mod fusion;
+mod graph;
 mod index;
 mod ingest;
 mod metrics;
