@@ -1,5 +1,7 @@
 //! From mounted roles to a running node, and back down again.
 
+mod node;
+
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -8,6 +10,7 @@ use std::{
 };
 
 use http::Uri;
+pub use node::{Node, NodeConfig, NodeError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;

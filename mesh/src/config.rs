@@ -1,7 +1,13 @@
-//! Pieces that every config section is made of.
+//! Configuration: pieces that every section is made of, and how a binary loads its own.
+//!
+//! One TOML file, environment over it, flags over that; [`load()`] is the one place that reads the
+//! environment, through [`Environment`].
+
+mod load;
 
 use std::{fmt, path::PathBuf};
 
+pub use load::{ConfigError, Origin, Process, key_value, load};
 use serde::{Deserialize, Serialize};
 
 /// A value that is not allowed: which key, what it is, what may stand there.
@@ -79,6 +85,41 @@ impl fmt::Display for Secret {
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("***")
+    }
+}
+
+/// For values that may be absent, in `#[serde(with = ..)]`: TOML has no null, so an empty string says so.
+pub mod empty_is_none {
+    use std::{fmt::Display, str::FromStr};
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// Writes the value as a string; the empty one for none.
+    ///
+    /// # Errors
+    /// The serializer's own.
+    pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    /// Reads a string that is empty or says a value.
+    ///
+    /// # Errors
+    /// What the value's own parser says.
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|error| D::Error::custom(format!("{error}: {text:?}")))
     }
 }
 

@@ -15,6 +15,7 @@ pub mod health;
 mod local;
 pub mod server;
 pub mod telemetry;
+pub mod terminal;
 pub mod testing;
 
 pub use bootstrap::{Context, Mounted, StartError};

@@ -1,0 +1,171 @@
+//! A running process: its roles in one mesh, from start to drain.
+//!
+//! A binary starts telemetry, makes a [`Context`], starts its roles with it and mounts them here; then
+//! it opens its doors, says that it is ready, and serves until a signal.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Json, Router, extract::State, routing::get};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Mounted, Signals};
+use crate::{config::empty_is_none, health::Health, server, telemetry::Telemetry};
+
+/// The section `[node]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Where `serve` listens for other nodes.
+    pub listen: SocketAddr,
+    /// Where `serve` has `/metrics`, `/healthz` and `/readyz` over HTTP, without a key; empty opens no
+    /// such door.
+    #[serde(with = "empty_is_none")]
+    pub metrics: Option<SocketAddr>,
+    /// How long open calls may take to finish once the node drains.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { listen: ([127, 0, 0, 1], 7070).into(), metrics: None, drain: Duration::from_secs(10) }
+    }
+}
+
+/// Why a node cannot open its doors.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] server::BindError),
+    /// A listener has no address.
+    #[error("the listener's address cannot be told")]
+    Address(#[source] std::io::Error),
+    /// The descriptor set cannot be decoded.
+    #[error("the contracts cannot be described")]
+    Contracts(#[source] tonic_reflection::server::Error),
+    /// Signals cannot be waited for.
+    #[error("signals cannot be waited for")]
+    Signals(#[source] std::io::Error),
+}
+
+/// A set of roles that runs in this process.
+pub struct Node {
+    /// What its roles were started with.
+    pub ctx: Context,
+    mounted: Vec<Mounted>,
+    telemetry: Telemetry,
+    drain: Duration,
+}
+
+impl Node {
+    /// Mounts started roles and connects them. Warns of every peer that nobody serves.
+    #[must_use]
+    pub fn new(ctx: Context, mounted: Vec<Mounted>, telemetry: Telemetry, drain: Duration) -> Self {
+        for role in &mounted {
+            ctx.mount(role);
+        }
+        for role in ctx.missing() {
+            tracing::warn!(
+                role,
+                "a peer is neither in this process nor under [peers]: calls to it will fail"
+            );
+        }
+        Self { ctx, mounted, telemetry, drain }
+    }
+
+    /// A function that renders all metrics, for a scrape endpoint.
+    pub fn scraper(&self) -> impl Fn() -> String + Clone + Send + Sync + 'static + use<> {
+        self.telemetry.scraper()
+    }
+
+    /// Serves the roles to other nodes on `address`, with health and reflection over `descriptors`.
+    /// Returns the address, which tells the port where 0 was asked for.
+    ///
+    /// # Errors
+    /// A port that cannot be had, or `descriptors` that cannot be decoded.
+    pub async fn listen(
+        &self,
+        address: SocketAddr,
+        descriptors: &'static [u8],
+    ) -> Result<SocketAddr, NodeError> {
+        let listener = server::bind("node.listen", address).await?;
+        let bound = listener.local_addr().map_err(NodeError::Address)?;
+        let mounted = self.mounted.iter().map(|m| Mounted {
+            role: m.role,
+            routes: m.routes.clone(),
+            services: m.services.clone(),
+        });
+        let stack = self.ctx.node(mounted.collect(), descriptors).map_err(NodeError::Contracts)?;
+        let stop = self.ctx.stop.clone();
+        self.ctx.tasks.spawn(server::serve(listener, stack, server::Limits::default(), stop, self.drain));
+        Ok(bound)
+    }
+
+    /// Serves `/metrics`, `/healthz` and `/readyz` on `address`. Returns the address.
+    ///
+    /// # Errors
+    /// A port that cannot be had.
+    pub async fn scrape(&self, address: SocketAddr) -> Result<SocketAddr, NodeError> {
+        let listener = server::bind("node.metrics", address).await?;
+        let bound = listener.local_addr().map_err(NodeError::Address)?;
+        let render = self.scraper();
+        let metrics = move || {
+            let text = render();
+            async move { ([("content-type", "text/plain; version=0.0.4")], text) }
+        };
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(async || Json(Status { status: "ok", not_serving: vec![] })))
+            .route("/readyz", get(ready).with_state(self.ctx.health.clone()));
+        let stop = self.ctx.stop.clone();
+        self.ctx.tasks.spawn(server::serve(listener, router, server::Limits::default(), stop, self.drain));
+        Ok(bound)
+    }
+
+    /// Reports the whole node as serving. Signals that come from now on end it well.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub fn ready(&self) -> Result<Signals, NodeError> {
+        let signals = Signals::listen().map_err(NodeError::Signals)?;
+        self.ctx.health.set("", true);
+        Ok(signals)
+    }
+
+    /// Waits for SIGINT or SIGTERM, and drains.
+    pub async fn serve_until(self, mut signals: Signals) {
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining");
+        self.stop().await;
+    }
+
+    /// Drains and flushes.
+    pub async fn stop(self) {
+        self.ctx.drain(self.drain).await;
+        drop(self.mounted);
+        // Exporters may block on the network; they are flushed off the runtime's own threads.
+        let telemetry = self.telemetry;
+        let _ = tokio::task::spawn_blocking(move || telemetry.flush()).await;
+    }
+}
+
+/// The body of `/healthz` and `/readyz`, as the gateway's.
+#[derive(Serialize)]
+struct Status {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_serving: Vec<String>,
+}
+
+async fn ready(State(health): State<Health>) -> (StatusCode, Json<Status>) {
+    if health.ready() {
+        return (StatusCode::OK, Json(Status { status: "ready", not_serving: vec![] }));
+    }
+    let missing = health.report().into_iter().filter(|(_, serving)| !serving);
+    // The empty name stands for the whole node.
+    let names = missing.map(|(name, _)| if name.is_empty() { "node".to_owned() } else { name });
+    let status = Status { status: "not_ready", not_serving: names.collect() };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(status))
+}
