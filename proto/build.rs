@@ -6,11 +6,16 @@ use std::{env, path::PathBuf};
 
 use prost::Message as _;
 
+/// Our own contracts.
+const ROLES: [&str; 7] =
+    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy", "reranking"];
+
+/// Contracts of others, whose clients a node serves; a package may have several files.
+const FOREIGN: [&str; 3] = ["model_config", "open_inference", "tei"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files: Vec<String> = ["conversation", "embeddings", "generation", "inference", "knowledge", "policy"]
-        .iter()
-        .map(|role| format!("switchboard/{role}/v1/{role}.proto"))
-        .collect();
+    let own = ROLES.iter().map(|role| format!("switchboard/{role}/v1/{role}.proto"));
+    let files: Vec<String> = own.chain(FOREIGN.iter().map(|name| format!("foreign/{name}.proto"))).collect();
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -1,6 +1,7 @@
 //! The contracts of the mesh: generated messages, clients and servers, and no logic.
 //!
-//! One module per role; `switchboard/<role>/v1/<role>.proto` holds the comments that matter. The
+//! One module per role; `switchboard/<role>/v1/<role>.proto` holds the comments that matter. Beside them
+//! stand contracts of others, whose clients a node serves; their files are in `foreign/`. The
 //! whole descriptor set, comments included, is [`DESCRIPTORS`]; nodes serve it by reflection.
 
 /// The encoded `FileDescriptorSet` of every contract, imports and comments included.
@@ -51,11 +52,35 @@ pub mod knowledge {
     }
 }
 
+/// The Open Inference Protocol, version 2, with Triton's extensions: a contract of others.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+pub mod open_inference {
+    tonic::include_proto!("inference");
+}
+
 /// What may be read, said and done.
 pub mod policy {
     /// Version 1.
     #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
     pub mod v1 {
         tonic::include_proto!("switchboard.policy.v1");
+    }
+}
+
+/// Which candidates answer a query best.
+pub mod reranking {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.reranking.v1");
+    }
+}
+
+/// The contract of text-embeddings-inference: a contract of others.
+pub mod tei {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("tei.v1");
     }
 }
