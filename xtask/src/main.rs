@@ -2,13 +2,13 @@
 //!
 //! `setup` puts what cargo cannot fetch (the ONNX Runtime library, the embedding model) under
 //! `.cache/` in the repository, and every other command that needs it calls it first. `demo` drives
-//! the built `switchboard` binary from outside, as a user would: nothing of the product is linked
-//! here, so this program compiles in seconds and never waits for the crates that it builds.
+//! the built `switchboard` binary from outside, as a user would: of the product only `onnx` is linked
+//! here, which is small, so this program compiles in seconds and never waits for the crates that it
+//! builds.
 
 #![expect(clippy::print_stdout, reason = "a command-line program talks to a person on stdout")]
 
 mod bench;
-mod bert_onnx;
 mod debian;
 mod demo;
 mod install;

