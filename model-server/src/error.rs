@@ -8,8 +8,8 @@ use crate::backend::BackendError;
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// A file or folder of the repository cannot be used. Mend it and start again.
+pub enum Error {
+    /// A file or folder of the repository cannot be used. Mend it and load the model again.
     #[error("{} {problem}", path.display())]
     File {
         /// The file or folder.
@@ -25,22 +25,68 @@ pub(crate) enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A model's folder cannot be loaded. Its operator reads why in the log; callers learn no paths.
+    #[error("the model {name} cannot be loaded: {reason}")]
+    Unloadable {
+        /// The model.
+        name: String,
+        /// Which file is at fault, relative to the model's folder, and what is wrong with it.
+        reason: String,
+    },
     /// No such model. Ask for one that is loaded.
     #[error("no model of that name is loaded here; loaded: {loaded}")]
     UnknownModel {
         /// Names of the loaded models.
         loaded: String,
     },
+    /// No such folder in the repository. Load one that is there.
+    #[error("the repository has no folder of that name; there are: {there}")]
+    NotInRepository {
+        /// Names of the folders.
+        there: String,
+    },
     /// No model does this. Ask another node.
     #[error("no model for this task is loaded")]
     NoModel,
-    /// The model's queue is full. Try again, here or elsewhere.
-    #[error("the model's queue is full")]
-    Overloaded,
-    /// The deadline passed before the work was begun. Allow more time.
-    #[error("the deadline passed while the texts waited for the model")]
+    /// The named model does something else. Name another one.
+    #[error("the model {name} does not {wanted}: its task is {task}")]
+    OtherTask {
+        /// The model.
+        name: String,
+        /// Its task.
+        task: &'static str,
+        /// What was asked of it.
+        wanted: &'static str,
+    },
+    /// A field of the request is out of bounds. Change it.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: String,
+        /// What it is, and what is allowed.
+        problem: String,
+    },
+    /// A text is longer than the model reads and was not to be cut. Shorten it, or let it be cut.
+    #[error("a text has {tokens} tokens; the model reads {most}")]
+    TooLong {
+        /// Its tokens, special ones included.
+        tokens: usize,
+        /// As many as fit.
+        most: usize,
+    },
+    /// Callers may not load and unload models. Set `inference.model_control` to let them.
+    #[error("loading and unloading models is switched off on this node")]
+    NoControl,
+    /// The model's queue is full, or the device's memory is. Try again later, here or elsewhere.
+    #[error("the model has more work than it can take")]
+    Overloaded {
+        /// When there should be room.
+        retry_after: Duration,
+    },
+    /// The deadline passed, or would have, before the work was done. Allow more time.
+    #[error("the texts cannot be done before the deadline")]
     Deadline,
-    /// The model's thread has ended. Try elsewhere.
+    /// The model has been unloaded, or its engine has ended. Try elsewhere.
     #[error("the model has stopped")]
     Stopped,
     /// The tokenizer refused a text; it should take any.
@@ -51,20 +97,40 @@ pub(crate) enum Error {
     Backend(#[from] BackendError),
 }
 
+impl Error {
+    /// A field of the request that is not allowed.
+    pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+}
+
 impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::File { .. } | Self::Runtime { .. } | Self::NoModel => Kind::Precondition,
-            Self::UnknownModel { .. } => Kind::NotFound,
-            Self::Overloaded => Kind::Overloaded,
+            Self::File { .. } | Self::Runtime { .. } | Self::Unloadable { .. } => Kind::Precondition,
+            Self::NoModel | Self::OtherTask { .. } => Kind::Precondition,
+            Self::UnknownModel { .. } | Self::NotInRepository { .. } => Kind::NotFound,
+            Self::Invalid { .. } | Self::TooLong { .. } => Kind::Invalid,
+            Self::NoControl => Kind::Denied,
+            Self::Overloaded { .. } => Kind::Overloaded,
             Self::Deadline => Kind::Deadline,
             Self::Stopped => Kind::Unavailable,
             Self::Tokenizer(_) | Self::Backend(_) => Kind::Internal,
         }
     }
 
+    fn field(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { field, .. } => Some(field),
+            Self::TooLong { .. } => Some("texts"),
+            _ => None,
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
-        // A few batches later there is room again.
-        matches!(self, Self::Overloaded).then_some(Duration::from_millis(250))
+        match self {
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            _ => None,
+        }
     }
 }

@@ -1,40 +1,50 @@
 //! A node that runs models: the role `inference`.
 //!
-//! It loads every model of a repository folder at start-up, and serves `InferenceService`: `Embed`
-//! over BERT-family ONNX models, and `ListModels`. The other RPCs answer FAILED_PRECONDITION until
-//! there is a model for their task. It calls no other role and keeps no state.
+//! It loads the models of a repository folder, and serves `InferenceService` (`Embed`, `Rerank`,
+//! `Classify`, `ListModels`, `Profile`) over ONNX models of encoders; `Generate` and `Transcribe` answer
+//! FAILED_PRECONDITION until there is a model for their task. Beside it stand the doors that others'
+//! clients know: `inference.GRPCInferenceService` (Open Inference Protocol v2) and `tei.v1`. It calls no
+//! other role and keeps no state.
 //!
-//! A request's way: `service` checks it, `model` turns its texts into token rows, the model's
-//! `scheduler` thread puts rows of many requests together and runs them on a `backend`.
+//! A request's way: `service` (or a door) checks it, `model` turns its texts into token rows, the
+//! `scheduler` puts rows of many requests together and runs them on a `backend`.
 
 mod backend;
+pub mod bench;
+mod bounds;
+pub mod check;
 mod config;
+mod doors;
 mod error;
+mod labels;
+mod late;
 mod library;
 mod metrics;
 mod model;
 mod onnx;
 mod places;
 mod pooling;
+mod profile;
+mod registry;
 mod repository;
 mod scheduler;
 mod service;
+mod statistics;
 mod tokenize;
+mod warmup;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use mesh::health::Health;
 use switchboard_mesh as mesh;
 use switchboard_proto::inference::v1::inference_service_server::InferenceServiceServer;
-use tonic::service::Routes;
 
-pub use config::Config;
+pub use config::{Config, Provider};
+pub use error::Error;
 
-use crate::{error::Error, model::Model, service::Service};
+use crate::{registry::Registry, service::Service};
 
 /// The role.
 pub const ROLE: &str = "inference";
@@ -42,7 +52,7 @@ pub const ROLE: &str = "inference";
 pub const SERVICE: &str = "switchboard.inference.v1.InferenceService";
 /// Bytes of the largest request. The most texts of the greatest length are 32 MiB of ASCII; what is
 /// over a bound by a little is still read, so that the answer can name the field.
-const LARGEST_REQUEST: usize = 40 << 20;
+pub(crate) const LARGEST_REQUEST: usize = 40 << 20;
 
 /// Loads and warms the models, and returns the role ready to serve.
 ///
@@ -53,27 +63,33 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let failed = |error: Error| mesh::StartError::new(ROLE, error);
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
     let health = ctx.health.clone();
-    let models = tokio::task::spawn_blocking(move || load(&config, &health)).await;
-    let models = models.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
-    let server = InferenceServiceServer::new(Service::new(models)).max_decoding_message_size(LARGEST_REQUEST);
-    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
+    let lost = move || {
+        tracing::error!("a thread that computes has ended; restart the node");
+        health.set(SERVICE, false);
+        health.set("", false);
+    };
+    let open = move || {
+        let repository = repository(&config)?;
+        let runtime = onnx::Runtime::load(&library::find(&config.runtime)?)?;
+        Registry::open(repository, config, runtime, lost)
+    };
+    let registry = tokio::task::spawn_blocking(open).await;
+    let registry = registry.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
+    let registry = Arc::new(registry);
+    let server = InferenceServiceServer::new(Service::new(Arc::clone(&registry)));
+    let (routes, mut services) = doors::routes(&registry, &ctx.health);
+    services.insert(0, SERVICE);
+    let routes = routes.add_service(server.max_decoding_message_size(LARGEST_REQUEST));
+    Ok(mesh::Mounted { role: ROLE, routes, services })
 }
 
-fn load(config: &Config, health: &Health) -> Result<BTreeMap<String, Arc<Model>>, Error> {
-    let folders = repository::scan(&find_repository(&config.repository)?)?;
-    let runtime = onnx::Runtime::load(&library::find(&config.runtime)?)?;
-    let mut models = BTreeMap::new();
-    for folder in folders {
-        let model = Model::load(&folder, config, &runtime, health.clone())?;
-        models.insert(folder.name, Arc::new(model));
-    }
-    Ok(models)
-}
-
-/// The repository at `configured`; when that is empty, the first one that [`places::find`] finds.
-fn find_repository(configured: &Path) -> Result<PathBuf, Error> {
-    if !configured.as_os_str().is_empty() {
-        return Ok(configured.to_owned());
+/// The folder of models: the configured one; when that is empty, the first of the usual ones.
+///
+/// # Errors
+/// When there is none.
+pub fn repository(config: &Config) -> Result<PathBuf, Error> {
+    if !config.repository.as_os_str().is_empty() {
+        return Ok(config.repository.clone());
     }
     let models = Path::new("models");
     places::find(models, models).ok_or_else(|| {
@@ -136,7 +152,12 @@ mod tests {
     }
 
     fn over(repository: &Path) -> Config {
-        Config { repository: repository.to_owned(), runtime: setup::runtime(), ..Config::default() }
+        Config {
+            repository: repository.to_owned(),
+            runtime: setup::runtime(),
+            warm_up: std::time::Duration::ZERO,
+            ..Config::default()
+        }
     }
 
     #[tokio::test]
@@ -183,8 +204,8 @@ mod tests {
         let path = folder.path().join("all-MiniLM-L6-v2/config.json");
         let config = fs::read_to_string(&path).unwrap();
         for (from, to, wanted) in [
-            ("\"model_type\": \"bert\"", "\"model_type\": \"t5\"", "model_type"),
-            ("\"hidden_size\"", "\"hidden_sighs\"", "hidden_size"),
+            ("\"BertModel\"", "\"BertForTokenClassification\"", "logits"),
+            ("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 1", "max_position_embeddings"),
             ("\"hidden_size\": 384", "\"hidden_size\": 385", "385"),
         ] {
             fs::remove_file(&path).unwrap();

@@ -1,38 +1,103 @@
-//! A loaded embedding model: its tokenizer, its thread, and what `ListModels` says of it.
+//! A loaded model: its tokenizer, its queue, and what it does with texts.
 
-use std::{fs::File, io, path::Path, sync::Arc, thread};
+mod load;
+#[cfg(test)]
+mod goldens;
+#[cfg(test)]
+mod tests;
 
-use sha2::{Digest as _, Sha256};
-use switchboard_mesh::{Call, health::Health};
+pub(crate) use self::load::Loaded;
+
+use std::{sync::Arc, time::Duration};
+
+use switchboard_mesh::Call;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config,
-    backend::{Backend as _, Batch},
+    backend::Row,
     error::Error,
-    onnx::{OnnxModel, Runtime},
-    repository::{Folder, problem},
-    scheduler::{Limits, Queue},
-    tokenize::{TextTokenizer, Tokens},
+    labels::{self, Label},
+    late, pooling,
+    profile::Profile,
+    repository::Task,
+    scheduler::{Done, Places, Queue},
+    statistics::{Counts, Parts, Statistics},
+    tokenize::{Piece, TextTokenizer, Tokens, Truncation},
+    warmup::Layout,
 };
 
 /// Texts of more bytes than this are tokenised off the async threads; fewer take under a
 /// millisecond, less than the way there and back may cost on a busy machine.
 const INLINE_BYTES: usize = 4096;
 
-/// An embedding model, ready to serve.
-pub(crate) struct Model {
-    /// Length of its vectors.
+/// What is known of a model without asking it.
+#[derive(Clone, Debug)]
+pub(crate) struct Card {
+    /// The folder's name.
+    pub(crate) name: String,
+    pub(crate) task: Task,
+    /// The family, such as `bert`.
+    pub(crate) model_type: String,
+    /// Components of a vector, for embedding; scores of a text, else.
     pub(crate) dimensions: usize,
     /// Longest input in tokens.
     pub(crate) max_tokens: usize,
-    /// Names the vectors that may be compared: a hash of weights, tokenizer and longest input.
+    /// Tokens of a batch, padding included.
+    pub(crate) max_batch_tokens: usize,
+    /// Texts that may wait or be in work.
+    pub(crate) queue: usize,
+    /// What runs it, such as `onnx/cpu`.
+    pub(crate) backend: &'static str,
+    /// What its weights are, such as `float32`.
+    pub(crate) dtype: String,
+    /// Names what may be compared: a hash of all that results depend on besides the request.
     pub(crate) fingerprint: String,
+    pub(crate) layout: Layout,
+}
+
+/// A model, ready to serve.
+pub(crate) struct Model {
+    pub(crate) card: Card,
     tokenizer: Arc<TextTokenizer>,
+    /// For late interaction.
+    reader: Option<Arc<late::Reader>>,
     queue: Queue,
 }
 
-/// A text's vector, of length 1.
+/// What a model made of a request.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    /// One result for each text, in order.
+    pub(crate) rows: Vec<T>,
+    pub(crate) timing: Timing,
+}
+
+/// Where a request's time went, and what it had to read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Timing {
+    pub(crate) tokenization: Duration,
+    pub(crate) queue: Duration,
+    pub(crate) inference: Duration,
+    /// Tokens that were read, special ones included.
+    pub(crate) tokens: usize,
+    /// Characters of all texts.
+    pub(crate) characters: usize,
+}
+
+/// How to embed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EmbedOptions {
+    /// Name of the prompt; empty takes the default one.
+    pub(crate) prompt: String,
+    /// Whether to scale to length 1; as the folder says when absent.
+    pub(crate) normalize: Option<bool>,
+    /// Components to keep; 0 keeps all.
+    pub(crate) dimensions: usize,
+    pub(crate) truncation: Truncation,
+}
+
+/// A text's vector.
 #[derive(Debug)]
 pub(crate) struct Embedding {
     /// Its components.
@@ -43,186 +108,370 @@ pub(crate) struct Embedding {
     pub(crate) truncated: bool,
 }
 
+/// How to classify.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ClassifyOptions {
+    /// Whether scores are what the model gives, and not probabilities.
+    pub(crate) raw_scores: bool,
+    /// Whether token labels come for each token apart, and not joined to spans.
+    pub(crate) each_token: bool,
+    pub(crate) truncation: Truncation,
+}
+
+/// The labels of a text: all of them, the best first; or its labelled spans, in reading order.
+#[derive(Debug)]
+pub(crate) struct Classification {
+    pub(crate) labels: Vec<Label>,
+    pub(crate) tokens: usize,
+    pub(crate) truncated: bool,
+}
+
+/// Rows on their way: what they were made of, and what they cost so far.
+struct Prepared {
+    tokens: Vec<Tokens>,
+    timing: Timing,
+}
+
 impl Model {
-    /// Loads the model in `folder`, runs it once at its shortest and once at its longest, and starts
-    /// its thread. Should the thread be lost, `health` says that this node no longer serves.
+    /// Embeds `texts`, in order. Dropping the future stops the tokenising and takes the texts out of
+    /// the queue; a batch that has begun is finished.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it.
-    pub(crate) fn load(
-        folder: &Folder,
-        config: &Config,
-        runtime: &Runtime,
-        health: Health,
-    ) -> Result<Self, Error> {
-        let dimensions = folder.config.hidden_size;
-        let max_tokens = config.max_tokens.min(folder.config.max_position_embeddings);
-        // Hashing reads all of the weights; the session loads meanwhile.
-        let (fingerprint, backend) = thread::scope(|scope| {
-            let fingerprint = scope.spawn(|| fingerprint(folder, max_tokens));
-            let backend = OnnxModel::load(runtime, &folder.graph, dimensions, config.compute_threads());
-            (fingerprint.join().expect("hashing does not panic"), backend)
-        });
-        let (fingerprint, mut backend) = (fingerprint?, backend?);
-        let tokenizer = TextTokenizer::load(&folder.tokenizer, max_tokens)?;
-
-        let text = tokenizer.encode(&"warm up ".repeat(max_tokens))?;
-        for row in [&text.ids[..text.ids.len().min(8)], &text.ids] {
-            let batch = Batch::new(std::iter::once(row), folder.config.pad_token_id);
-            backend.embed(&batch).map_err(|error| {
-                let config = folder.config_path.display();
-                problem(&folder.graph, format!("does not run as {config} describes it: {error}"))
-            })?;
+    /// `Overloaded` when the queue is full, `Deadline` when the call's cannot be kept, `OtherTask` when
+    /// it embeds nothing, `Invalid` for an unknown prompt or a length that vectors do not have.
+    pub(crate) async fn embed(
+        &self,
+        texts: Vec<String>,
+        options: EmbedOptions,
+        call: &Call,
+    ) -> Result<Answer<Embedding>, Error> {
+        let Task::Embed { normalize, prompts, default_prompt, .. } = &self.card.task else {
+            return Err(self.other_task("embed"));
+        };
+        if options.dimensions > self.card.dimensions {
+            let problem = format!("{}; at most {} are there", options.dimensions, self.card.dimensions);
+            return Err(Error::invalid("dimensions", problem));
         }
-
-        let limits = Limits {
-            queue: config.queue,
-            batch_tokens: config.max_batch_tokens,
-            pad: folder.config.pad_token_id,
+        let name = if options.prompt.is_empty() { default_prompt.as_ref() } else { Some(&options.prompt) };
+        let prompt = match name {
+            None => String::new(),
+            Some(name) => prompts.get(name).cloned().ok_or_else(|| {
+                let known: Vec<&str> = prompts.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                Error::invalid("prompt", format!("the model has no prompt of that name; it has {known}"))
+            })?,
         };
-        let name = folder.name.clone();
-        let lost = move || {
-            tracing::error!(model = %name, "the model's thread has ended; restart the node");
-            health.set(crate::SERVICE, false);
-            health.set("", false);
+        let (tally, places) = self.admit(texts.len(), call)?;
+        let truncation = options.truncation;
+        let prepare = move |tokenizer: &TextTokenizer, text: &str| {
+            let prompted = if prompt.is_empty() { None } else { Some(format!("{prompt}{text}")) };
+            let raw = tokenizer.split(prompted.as_deref().unwrap_or(text))?;
+            tokenizer.row(raw, truncation, false)
         };
-        let queue = Queue::start(&folder.name, Box::new(backend), limits, lost)
-            .map_err(|error| problem(&folder.graph, format!("cannot be given a thread: {error}")))?;
-        tracing::info!(model = %folder.name, dimensions, max_tokens, fingerprint, "model loaded");
-        Ok(Self { dimensions, max_tokens, fingerprint, tokenizer: Arc::new(tokenizer), queue })
+        let prepared = self.prepare(texts, prepare).await;
+        let normalize = options.normalize.unwrap_or(*normalize);
+        let finish = |tokens: &[Tokens], done: Vec<Vec<f32>>| {
+            let vectors = done.into_iter().zip(tokens);
+            vectors
+                .map(|(mut values, tokens)| {
+                    if options.dimensions > 0 {
+                        values.truncate(options.dimensions);
+                    }
+                    if normalize && pooling::normalise(&mut values).is_none() {
+                        let problem = "the model gave a vector without direction".to_owned();
+                        return Err(crate::backend::BackendError::Failed(problem).into());
+                    }
+                    Ok(Embedding { values, tokens: tokens.count, truncated: tokens.truncated })
+                })
+                .collect()
+        };
+        self.compute(tally, places, prepared, call, finish).await
     }
 
-    /// Embeds `texts`, in order. Dropping the future stops the tokenising and takes the texts out
-    /// of the queue; a batch that has begun is finished.
+    /// Scores `texts` by how well they answer `query`, in order.
     ///
     /// # Errors
-    /// `Overloaded` when the queue is full, `Deadline` when the call's passed before the work began.
-    pub(crate) async fn embed(&self, texts: Vec<String>, call: &Call) -> Result<Vec<Embedding>, Error> {
-        let places = self.queue.admit(texts.len(), call.class)?;
-        let rows = self.tokenize(texts).await?;
-        let (ids, cuts): (Vec<_>, Vec<_>) = rows.into_iter().map(|row| (row.ids, row.truncated)).unzip();
-        let tokens: Vec<usize> = ids.iter().map(Vec::len).collect();
-        let vectors = self.queue.submit(places, ids, call).await.map_err(|_| Error::Stopped)??;
-        let parts = vectors.into_iter().zip(tokens).zip(cuts);
-        Ok(parts.map(|((values, tokens), truncated)| Embedding { values, tokens, truncated }).collect())
+    /// As [`Self::embed`].
+    pub(crate) async fn rerank(
+        &self,
+        query: String,
+        texts: Vec<String>,
+        raw_scores: bool,
+        truncation: Truncation,
+        call: &Call,
+    ) -> Result<Answer<f32>, Error> {
+        match (&self.card.task, &self.reader) {
+            (Task::CrossEncoder, _) => {
+                let (tally, places) = self.admit(texts.len(), call)?;
+                let query = self.tokenizer.split(&query)?;
+                let prepare = move |tokenizer: &TextTokenizer, text: &str| {
+                    tokenizer.pair(query.clone(), tokenizer.split(text)?, truncation)
+                };
+                let prepared = self.prepare(texts, prepare).await;
+                let finish = |_: &[Tokens], done: Vec<Vec<f32>>| {
+                    let logits = done.into_iter().map(|row| row.first().copied().unwrap_or_default());
+                    Ok(logits.map(|logit| if raw_scores { logit } else { labels::sigmoid(logit) }).collect())
+                };
+                self.compute(tally, places, prepared, call, finish).await
+            }
+            (Task::LateInteraction(_), Some(reader)) => {
+                let (tally, places) = self.admit(texts.len() + 1, call)?;
+                let query = reader.query(&self.tokenizer, &query, truncation)?;
+                let for_texts = Arc::clone(reader);
+                let prepare =
+                    move |tokenizer: &TextTokenizer, text: &str| for_texts.document(tokenizer, text, truncation);
+                let prepared = self.prepare(texts, prepare).await.map(|mut prepared| {
+                    prepared.timing.tokens += query.count;
+                    prepared.tokens.push(query);
+                    prepared
+                });
+                let width = self.card.dimensions;
+                let finish = |tokens: &[Tokens], mut done: Vec<Vec<f32>>| {
+                    done.iter_mut().for_each(|vectors| late::normalise(vectors, width));
+                    let query = done.pop().unwrap_or_default();
+                    let count = (query.len() / width.max(1)).max(1) as f32;
+                    let score = |(vectors, tokens): (Vec<f32>, &Tokens)| {
+                        let sum = reader.score(&query, &vectors, width, &tokens.row.ids);
+                        if raw_scores { sum } else { sum / count }
+                    };
+                    Ok(done.into_iter().zip(tokens).map(score).collect())
+                };
+                self.compute(tally, places, prepared, call, finish).await
+            }
+            _ => Err(self.other_task("rerank")),
+        }
     }
 
-    async fn tokenize(&self, texts: Vec<String>) -> Result<Vec<Tokens>, Error> {
-        if texts.iter().map(String::len).sum::<usize>() <= INLINE_BYTES {
-            return texts.iter().map(|text| self.tokenizer.encode(text)).collect();
-        }
-        let gone = CancellationToken::new();
-        let _guard = gone.clone().drop_guard();
-        let tokenizer = Arc::clone(&self.tokenizer);
-        let work = move || {
-            let wanted = texts.iter().take_while(|_| !gone.is_cancelled());
-            wanted.map(|text| tokenizer.encode(text)).collect()
+    /// Labels `texts`, each with a second text where the model judges pairs, in order.
+    ///
+    /// # Errors
+    /// As [`Self::embed`]; `Invalid` for second texts where tokens are labelled.
+    pub(crate) async fn classify(
+        &self,
+        texts: Vec<String>,
+        second_texts: Vec<String>,
+        options: ClassifyOptions,
+        call: &Call,
+    ) -> Result<Answer<Classification>, Error> {
+        let truncation = options.truncation;
+        let each_token = match &self.card.task {
+            Task::Sequence { .. } => false,
+            Task::Tokens { .. } => true,
+            _ => return Err(self.other_task("classify")),
         };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Error::Tokenizer(error.to_string()))?
+        if !second_texts.is_empty() && (each_token || second_texts.len() != texts.len()) {
+            let problem = match each_token {
+                true => "the model labels tokens of single texts".to_owned(),
+                false => format!("{} for {} texts; as many or none are allowed", second_texts.len(), texts.len()),
+            };
+            return Err(Error::invalid("second_texts", problem));
+        }
+        let (tally, places) = self.admit(texts.len(), call)?;
+        let prepared = if second_texts.is_empty() {
+            let prepare = move |tokenizer: &TextTokenizer, text: &str| match each_token {
+                true => tokenizer.row(tokenizer.split_with_spans(text)?, truncation, true),
+                false => tokenizer.row(tokenizer.split(text)?, truncation, false),
+            };
+            self.prepare(texts, prepare).await
+        } else {
+            let pairs: Vec<(String, String)> = texts.into_iter().zip(second_texts).collect();
+            let prepare = move |tokenizer: &TextTokenizer, (first, second): &(String, String)| {
+                tokenizer.pair(tokenizer.split(first)?, tokenizer.split(second)?, truncation)
+            };
+            self.prepare(pairs, prepare).await
+        };
+        let task = &self.card.task;
+        let finish = |tokens: &[Tokens], done: Vec<Vec<f32>>| {
+            let rows = done.into_iter().zip(tokens);
+            let labels = |logits: &[f32], tokens: &Tokens| match task {
+                Task::Sequence { labels, independent } => {
+                    labels::of_text(logits, labels, *independent, options.raw_scores)
+                }
+                task => {
+                    let each = labels::of_tokens(logits, task.labels(), &tokens.spans, options.raw_scores);
+                    if options.each_token { each } else { labels::join(each) }
+                }
+            };
+            Ok(rows
+                .map(|(logits, tokens)| Classification {
+                    labels: labels(&logits, tokens),
+                    tokens: tokens.count,
+                    truncated: tokens.truncated,
+                })
+                .collect())
+        };
+        self.compute(tally, places, prepared, call, finish).await
     }
-}
 
-/// The first half of a SHA-256 over all that a vector depends on besides its text, in hex.
-fn fingerprint(folder: &Folder, max_tokens: usize) -> Result<String, Error> {
-    let mut hash = Sha256::new();
-    hash.update((max_tokens as u64).to_le_bytes());
-    for path in [&folder.graph, &folder.tokenizer] {
-        feed(&mut hash, path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;
+    /// The tokens of a text, with special ones where `special`.
+    ///
+    /// # Errors
+    /// When the tokenizer fails, which it should for no text.
+    pub(crate) fn tokenize(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
+        self.tokenizer.pieces(text, special)
     }
-    Ok(hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
-}
 
-fn feed(hash: &mut Sha256, path: &Path) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    hash.update(file.metadata()?.len().to_le_bytes());
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(()),
-            read => hash.update(&buffer[..read]),
+    /// The text that tokens stand for.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
+        self.tokenizer.decode(ids, skip_special)
+    }
+
+    /// What became of requests so far.
+    pub(crate) fn statistics(&self) -> Counts {
+        self.queue.statistics().counts()
+    }
+
+    /// How long batches take, and how long what waits will.
+    pub(crate) fn profile(&self) -> (Profile, Duration) {
+        self.queue.profile()
+    }
+
+    /// Takes places in the queue for a request, which counts from now on.
+    fn admit(&self, rows: usize, call: &Call) -> Result<(Tally<'_>, Places), Error> {
+        let tally = Tally::begin(self.queue.statistics());
+        match self.queue.admit(rows, call.class) {
+            Ok(places) => Ok((tally, places)),
+            Err(error) => {
+                tally.failed();
+                Err(error)
+            }
+        }
+    }
+
+    fn other_task(&self, wanted: &'static str) -> Error {
+        Error::OtherTask { name: self.card.name.clone(), task: self.card.task.name(), wanted }
+    }
+
+    /// Makes rows of `inputs`. Long ones are tokenised off the async threads; dropping the future stops
+    /// that.
+    async fn prepare<I: Input>(
+        &self,
+        inputs: Vec<I>,
+        prepare: impl Fn(&TextTokenizer, &I::Borrowed) -> Result<Tokens, Error> + Send + 'static,
+    ) -> Result<Prepared, Error> {
+        let began = Instant::now();
+        let characters = inputs.iter().map(Input::characters).sum();
+        let tokens: Result<Vec<Tokens>, Error> = if inputs.iter().map(Input::bytes).sum::<usize>() <= INLINE_BYTES
+        {
+            inputs.iter().map(|input| prepare(&self.tokenizer, input.borrowed())).collect()
+        } else {
+            let gone = CancellationToken::new();
+            let _guard = gone.clone().drop_guard();
+            let tokenizer = Arc::clone(&self.tokenizer);
+            let work = move || {
+                let wanted = inputs.iter().take_while(|_| !gone.is_cancelled());
+                wanted.map(|input| prepare(&tokenizer, input.borrowed())).collect()
+            };
+            tokio::task::spawn_blocking(work).await.map_err(|error| Error::Tokenizer(error.to_string()))?
+        };
+        let tokens = tokens?;
+        let count = tokens.iter().map(|tokens| tokens.count).sum();
+        let timing = Timing { tokenization: began.elapsed(), tokens: count, characters, ..Timing::default() };
+        Ok(Prepared { tokens, timing })
+    }
+
+    /// Has rows computed, and makes an answer of their numbers.
+    async fn compute<T>(
+        &self,
+        tally: Tally<'_>,
+        places: Places,
+        prepared: Result<Prepared, Error>,
+        call: &Call,
+        finish: impl FnOnce(&[Tokens], Vec<Vec<f32>>) -> Result<Vec<T>, Error>,
+    ) -> Result<Answer<T>, Error> {
+        let work = async {
+            let Prepared { mut tokens, mut timing } = prepared?;
+            // Late interaction needs the ids again; for the others they are only moved.
+            let keep = self.reader.is_some();
+            let rows: Vec<Row> = tokens
+                .iter_mut()
+                .map(|tokens| if keep { tokens.row.clone() } else { std::mem::take(&mut tokens.row) })
+                .collect();
+            let Done { rows, queue, inference } = self.queue.submit(places, rows, call)?.answer().await?;
+            (timing.queue, timing.inference) = (queue, inference);
+            let began = Instant::now();
+            let rows = finish(&tokens, rows)?;
+            Ok((rows, timing, began.elapsed()))
+        };
+        match work.await {
+            Ok((rows, timing, output)) => {
+                let Timing { tokenization: input, queue, inference: infer, .. } = timing;
+                tally.succeeded(rows.len(), Parts { queue, input, infer, output });
+                Ok(Answer { rows, timing })
+            }
+            Err(error) => {
+                tally.failed();
+                Err(error)
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde::Deserialize;
-    use switchboard_mesh::testing::call;
+/// A text, or a pair of texts.
+trait Input: Send + 'static {
+    type Borrowed: ?Sized;
+    fn borrowed(&self) -> &Self::Borrowed;
+    fn bytes(&self) -> usize;
+    fn characters(&self) -> usize;
+}
 
-    use super::*;
-    use crate::{library, repository, setup};
+impl Input for String {
+    type Borrowed = str;
+    fn borrowed(&self) -> &str {
+        self
+    }
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+    fn characters(&self) -> usize {
+        self.chars().count()
+    }
+}
 
-    /// Made by `fixtures/make_embeddings.py`: float64, one text at a time, no padding.
-    const GOLDEN: &str = include_str!("../fixtures/embeddings.json");
+impl Input for (String, String) {
+    type Borrowed = (String, String);
+    fn borrowed(&self) -> &(String, String) {
+        self
+    }
+    fn bytes(&self) -> usize {
+        self.0.len() + self.1.len()
+    }
+    fn characters(&self) -> usize {
+        self.0.chars().count() + self.1.chars().count()
+    }
+}
 
-    #[derive(Deserialize)]
-    struct Golden {
-        max_tokens: usize,
-        rows: Vec<GoldenRow>,
+/// Counts a request however it ends: dropped without a word, its caller has gone.
+struct Tally<'a> {
+    statistics: Option<&'a Statistics>,
+    began: Instant,
+}
+
+impl<'a> Tally<'a> {
+    fn begin(statistics: &'a Statistics) -> Self {
+        Self { statistics: Some(statistics), began: Instant::now() }
     }
 
-    #[derive(Deserialize)]
-    struct GoldenRow {
-        text: String,
-        tokens: usize,
-        truncated: bool,
-        vector: Vec<f32>,
-    }
-
-    fn load() -> Model {
-        let folder = setup::repository();
-        let folders = repository::scan(folder.path()).unwrap();
-        let runtime = Runtime::load(&library::find(&setup::runtime()).unwrap()).unwrap();
-        Model::load(&folders[0], &Config::default(), &runtime, Health::default()).unwrap()
-    }
-
-    fn cosine(a: &[f32], b: &[f32]) -> f32 {
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-    }
-
-    #[tokio::test]
-    async fn vectors_are_those_of_an_independent_implementation() {
-        let golden: Golden = serde_json::from_str(GOLDEN).unwrap();
-        let model = load();
-        assert_eq!((model.max_tokens, model.dimensions), (golden.max_tokens, 384));
-        for row in golden.rows {
-            let vectors = model.embed(vec![row.text.clone()], &call("t")).await.unwrap();
-            let Embedding { values, tokens, truncated } = &vectors[0];
-            assert_eq!((*tokens, *truncated), (row.tokens, row.truncated), "{:?}", row.text);
-            let cosine = cosine(values, &row.vector);
-            assert!(cosine >= 0.999_99, "{cosine}: {:?}", row.text);
-            let length = values.iter().map(|value| value * value).sum::<f32>().sqrt();
-            assert!((length - 1.0).abs() < 1e-5, "{length}");
+    fn succeeded(mut self, rows: usize, parts: Parts) {
+        if let Some(statistics) = self.statistics.take() {
+            statistics.succeeded(rows, parts);
         }
     }
 
-    #[tokio::test]
-    async fn a_batch_row_equals_the_row_alone() {
-        let golden: Golden = serde_json::from_str(GOLDEN).unwrap();
-        let texts: Vec<String> = golden.rows.into_iter().map(|row| row.text).collect();
-        let model = load();
-        let together = model.embed(texts.clone(), &call("t")).await.unwrap();
-        for (text, row) in texts.into_iter().zip(together) {
-            let alone = model.embed(vec![text.clone()], &call("t")).await.unwrap();
-            let apart =
-                row.values.iter().zip(&alone[0].values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            // Float32 sums in another order; components are about 0.05 in size.
-            assert!(apart <= 2e-6, "{apart}: {text:?}");
-            assert!(cosine(&row.values, &alone[0].values) >= 0.999_999, "{text:?}");
+    fn failed(mut self) {
+        if let Some(statistics) = self.statistics.take() {
+            statistics.failed(self.began.elapsed());
         }
     }
+}
 
-    #[tokio::test]
-    async fn the_fingerprint_follows_the_tokenizer() {
-        let folder = setup::repository();
-        let folders = repository::scan(folder.path()).unwrap();
-        let first = fingerprint(&folders[0], 256).unwrap();
-        assert_eq!(first.len(), 32);
-        assert_eq!(fingerprint(&folders[0], 256).unwrap(), first);
-        assert_ne!(fingerprint(&folders[0], 128).unwrap(), first);
-        std::fs::remove_file(&folders[0].tokenizer).unwrap();
-        std::fs::write(&folders[0].tokenizer, "{}").unwrap();
-        assert_ne!(fingerprint(&folders[0], 256).unwrap(), first);
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        if let Some(statistics) = self.statistics {
+            statistics.cancelled(self.began.elapsed());
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The ONNX Runtime backend. No `ort` type leaves this file.
 //!
-//! [`Runtime`] is the loaded library, [`OnnxModel`] a session over one graph. Tensors are found by
-//! name: hub exports differ in their order and in whether they take `token_type_ids`.
+//! [`Runtime`] is the loaded library, [`Graph`] a checked ONNX file, [`OnnxModel`] a session over it.
+//! Tensors are found by name: hub exports differ in their order, in their types, and in whether they
+//! take `token_type_ids`.
 
 use std::{
     borrow::Cow,
@@ -10,21 +11,19 @@ use std::{
 };
 
 use ort::{
+    ep::{CUDA, ExecutionProviderDispatch, TensorRT},
     environment::Environment,
     logging::LogLevel,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
-    value::TensorRef,
+    value::{DynValue, TensorElementType, TensorRef, ValueType},
 };
 
 use crate::{
-    backend::{Backend, BackendError, Batch},
+    backend::{Backend, BackendError, Batch, Output},
+    config::{Config, Provider},
     error::Error,
-    pooling,
-    repository::problem,
+    repository::{Task, problem},
 };
-
-/// What runs the graphs, as `ListModels` names it.
-pub(crate) const NAME: &str = "onnx/cpu";
 
 /// The library of this process. It is loaded once and stays: the runtime cannot be loaded again, and
 /// its threads must not outlive it.
@@ -72,68 +71,125 @@ fn log(level: LogLevel, message: &str) {
     }
 }
 
-/// What a graph gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    /// A vector for each token, under this name.
-    Hidden(&'static str),
-    /// A vector for each row, under this name.
-    Sentence(&'static str),
+/// Where a model's graph is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placement {
+    pub(crate) provider: Provider,
+    pub(crate) gpu: u32,
 }
 
-impl Output {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Hidden(name) | Self::Sentence(name) => name,
+impl Placement {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { provider: config.provider, gpu: config.gpu }
+    }
+
+    /// What runs the graphs, as `ListModels` names it.
+    pub(crate) fn name(self) -> &'static str {
+        match self.provider {
+            Provider::Cpu => "onnx/cpu",
+            Provider::Cuda => "onnx/cuda",
+            Provider::TensorRt => "onnx/tensorrt",
+        }
+    }
+
+    fn providers(self) -> Vec<ExecutionProviderDispatch> {
+        let gpu = i32::try_from(self.gpu).unwrap_or_default();
+        let cuda = || CUDA::default().with_device_id(gpu).build().error_on_failure();
+        match self.provider {
+            Provider::Cpu => Vec::new(),
+            Provider::Cuda => vec![cuda()],
+            Provider::TensorRt => {
+                vec![TensorRT::default().with_device_id(gpu).build().error_on_failure(), cuda()]
+            }
         }
     }
 }
 
-/// Known outputs, the best first: pooling is done here where it can be.
-const OUTPUTS: [Output; 3] = [
-    Output::Hidden("last_hidden_state"),
-    Output::Hidden("token_embeddings"),
-    Output::Sentence("sentence_embedding"),
-];
+/// The inputs that a graph may want.
+const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
-/// A session over the graph of one embedding model.
+/// The outputs that a task can be read from, the best first: pooling is done here where it can be.
+fn outputs(task: &Task) -> &'static [&'static str] {
+    match task {
+        Task::Embed { .. } => &["last_hidden_state", "token_embeddings", "sentence_embedding"],
+        Task::LateInteraction(_) => &["token_embeddings", "last_hidden_state"],
+        Task::CrossEncoder | Task::Sequence { .. } | Task::Tokens { .. } => &["logits"],
+    }
+}
+
+/// A session over the graph of one model.
 pub(crate) struct OnnxModel {
     session: Session,
-    takes_types: bool,
-    output: Output,
-    width: usize,
+    /// The inputs that the graph wants, and whether as 64-bit integers.
+    inputs: Vec<(&'static str, bool)>,
+    output: &'static str,
 }
 
 impl OnnxModel {
-    /// Loads `graph`, whose vectors have `width` components; `threads` compute one batch.
+    /// Loads `graph`; `threads` compute one batch.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub(crate) fn load(runtime: &Runtime, graph: &Path, width: usize, threads: usize) -> Result<Self, Error> {
-        let session = session(runtime, graph, threads)
-            .map_err(|error| problem(graph, format!("is not an ONNX model that can be run: {error}")))?;
+    pub(crate) fn load(
+        runtime: &Runtime,
+        graph: &Path,
+        task: &Task,
+        placement: Placement,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let session = session(runtime, graph, placement, threads).map_err(|error| {
+            problem(graph, format!("cannot be run by {}: {error}", placement.name()))
+        })?;
+        let mut inputs = Vec::new();
         for input in session.inputs() {
-            if !["input_ids", "attention_mask", "token_type_ids"].contains(&input.name()) {
-                return Err(problem(graph, format!("wants an unknown input, {:?}", input.name())));
+            let name = input.name();
+            let Some(known) = INPUTS.into_iter().find(|known| *known == name) else {
+                let known = INPUTS.join(", ");
+                return Err(problem(graph, format!("wants an input {name:?}; supported: {known}")));
+            };
+            match element(input.dtype()) {
+                Some(TensorElementType::Int64) => inputs.push((known, true)),
+                Some(TensorElementType::Int32) => inputs.push((known, false)),
+                _ => {
+                    let is = input.dtype();
+                    return Err(problem(graph, format!("wants {name} as {is}; int64 and int32 are supported")));
+                }
             }
         }
-        let takes = |name| session.inputs().iter().any(|input| input.name() == name);
-        for name in ["input_ids", "attention_mask"] {
-            if !takes(name) {
+        for name in &INPUTS[..2] {
+            if !inputs.iter().any(|(input, _)| input == name) {
                 return Err(problem(graph, format!("has no input {name}")));
             }
         }
-        let gives = |name: &str| session.outputs().iter().any(|output| output.name() == name);
-        let output = OUTPUTS.into_iter().find(|output| gives(output.name()));
-        let output = output.ok_or_else(|| {
-            problem(graph, "has no output last_hidden_state, token_embeddings or sentence_embedding")
-        })?;
-        Ok(Self { takes_types: takes("token_type_ids"), session, output, width })
+        let known = outputs(task);
+        let gives = |name: &str| session.outputs().iter().find(|output| output.name() == name);
+        let output = known.iter().find_map(|name| Some((*name, gives(name)?)));
+        let Some((output, kind)) = output else {
+            let there: Vec<_> = session.outputs().iter().map(|output| output.name().to_owned()).collect();
+            let (known, there) = (known.join(" or "), there.join(", "));
+            return Err(problem(graph, format!("has no output {known}, which this task needs; it gives {there}")));
+        };
+        match element(kind.dtype()) {
+            Some(TensorElementType::Float32 | TensorElementType::Float16 | TensorElementType::Bfloat16) => {}
+            _ => {
+                let is = kind.dtype();
+                return Err(problem(graph, format!("gives {output} as {is}; floats of 16 or 32 bits are supported")));
+            }
+        }
+        Ok(Self { session, inputs, output })
     }
 }
 
-fn session(runtime: &Runtime, graph: &Path, threads: usize) -> ort::Result<Session> {
+fn element(kind: &ValueType) -> Option<TensorElementType> {
+    match kind {
+        ValueType::Tensor { ty, .. } => Some(*ty),
+        _ => None,
+    }
+}
+
+fn session(runtime: &Runtime, graph: &Path, placement: Placement, threads: usize) -> ort::Result<Session> {
     Session::builder(&runtime.0)?
+        .with_execution_providers(placement.providers())?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
@@ -145,35 +201,68 @@ fn session(runtime: &Runtime, graph: &Path, threads: usize) -> ort::Result<Sessi
 }
 
 impl Backend for OnnxModel {
-    fn embed(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>, BackendError> {
-        let failed = |error: ort::Error| BackendError(error.to_string());
+    fn run(&mut self, batch: &Batch) -> Result<Output, BackendError> {
+        let narrow = self.inputs.iter().any(|(_, wide)| !wide);
+        let narrowed = |values: &[i64]| -> Vec<i32> {
+            // Token ids are 32-bit numbers without a sign, and none is that large.
+            if narrow { values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect() } else { Vec::new() }
+        };
+        let [ids, mask, types] = [&batch.ids, &batch.mask, &batch.types].map(|values| narrowed(values));
         let shape = [batch.rows, batch.length];
-        let tensor = |values| TensorRef::<i64>::from_array_view((shape, values)).map_err(failed);
-        let types = vec![0; batch.ids.len()];
-        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
-            ("input_ids".into(), tensor(batch.ids.as_slice())?.into()),
-            ("attention_mask".into(), tensor(batch.mask.as_slice())?.into()),
-        ];
-        if self.takes_types {
-            inputs.push(("token_type_ids".into(), tensor(types.as_slice())?.into()));
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(3);
+        for &(name, wide) in &self.inputs {
+            let (long, short) = match name {
+                "input_ids" => (&batch.ids, &ids),
+                "attention_mask" => (&batch.mask, &mask),
+                _ => (&batch.types, &types),
+            };
+            let value = match wide {
+                true => TensorRef::<i64>::from_array_view((shape, long.as_slice())).map(Into::into),
+                false => TensorRef::<i32>::from_array_view((shape, short.as_slice())).map(Into::into),
+            };
+            inputs.push((name.into(), value.map_err(failed)?));
         }
         let outputs = self.session.run(inputs).map_err(failed)?;
-
-        let name = self.output.name();
-        let value = outputs.get(name).ok_or_else(|| BackendError(format!("{name} was not computed")))?;
-        let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
-        let expected: &[usize] = match self.output {
-            Output::Hidden(_) => &[batch.rows, batch.length, self.width],
-            Output::Sentence(_) => &[batch.rows, self.width],
-        };
-        if !shape.iter().map(|&n| usize::try_from(n).unwrap_or(0)).eq(expected.iter().copied()) {
-            return Err(BackendError(format!("{name} has shape {shape:?}, not {expected:?}")));
-        }
-        match self.output {
-            Output::Hidden(_) => pooling::mean(values, self.width, batch),
-            Output::Sentence(_) => {
-                values.chunks_exact(self.width).map(|row| pooling::normalise(row.to_vec())).collect()
+        let name = self.output;
+        let value = outputs.get(name).ok_or_else(|| BackendError::Failed(format!("{name} was not computed")))?;
+        let (shape, values) = floats(value)?;
+        let unfit = || BackendError::Failed(format!("{name} has shape {shape:?} for {} x {}", batch.rows, batch.length));
+        let dims: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
+        match dims.ok_or_else(unfit)?.as_slice() {
+            &[rows, length, width] if rows == batch.rows && length == batch.length => {
+                Ok(Output { values, width, each_token: true })
             }
+            &[rows, width] if rows == batch.rows => Ok(Output { values, width, each_token: false }),
+            _ => Err(unfit()),
         }
+    }
+}
+
+/// The shape and the numbers of an output, as 32-bit floats.
+fn floats(value: &DynValue) -> Result<(Vec<i64>, Vec<f32>), BackendError> {
+    match element(value.dtype()) {
+        Some(TensorElementType::Float16) => {
+            let (shape, values) = value.try_extract_tensor::<half::f16>().map_err(failed)?;
+            Ok((shape.to_vec(), values.iter().map(|value| value.to_f32()).collect()))
+        }
+        Some(TensorElementType::Bfloat16) => {
+            let (shape, values) = value.try_extract_tensor::<half::bf16>().map_err(failed)?;
+            Ok((shape.to_vec(), values.iter().map(|value| value.to_f32()).collect()))
+        }
+        _ => {
+            let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
+            Ok((shape.to_vec(), values.to_vec()))
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits `map_err`")]
+fn failed(error: ort::Error) -> BackendError {
+    let text = error.to_string();
+    // The runtime has no code for it: these are its allocators' words, on CPU and on CUDA.
+    let memory = ["Failed to allocate memory", "out of memory", "std::bad_alloc", "CUDA failure 2:"];
+    match memory.iter().any(|sign| text.contains(sign)) {
+        true => BackendError::OutOfMemory(text),
+        false => BackendError::Failed(text),
     }
 }

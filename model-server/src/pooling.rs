@@ -1,40 +1,51 @@
 //! From a vector for each token to one for the text.
 
-use crate::backend::{BackendError, Batch};
+use serde::{Deserialize, Serialize};
 
-/// The mean over each row's tokens, padding left out, scaled to length 1.
-///
-/// `hidden` is `[rows, length, width]`.
-///
-/// # Errors
-/// When a sum is not a finite number: the model is broken.
+/// Which of a text's token vectors stand for it.
 ///
 /// # Source
-/// Reimers and Gurevych 2019, section 3 (mean strategy).
-pub(crate) fn mean(hidden: &[f32], width: usize, batch: &Batch) -> Result<Vec<Vec<f32>>, BackendError> {
-    let length = batch.length.max(1);
-    let rows = hidden.chunks_exact(length * width).zip(batch.mask.chunks_exact(length));
-    rows.map(|(row, mask)| {
-        let mut sum = vec![0.0; width];
-        for (token, _) in row.chunks_exact(width).zip(mask).filter(|(_, mask)| **mask == 1) {
-            sum.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
-        }
-        normalise(sum)
-    })
-    .collect()
+/// Reimers and Gurevych 2019, section 3; the last token as decoder-only embedders are trained.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pooling {
+    /// The mean over all of them.
+    Mean,
+    /// The first one.
+    Cls,
+    /// The last one that is not padding.
+    Last,
 }
 
-/// Scales `vector` to length 1; the mean's own division falls away in it.
-///
-/// # Errors
-/// When it has no direction: a value is not finite, or all are 0.
-pub(crate) fn normalise(mut vector: Vec<f32>) -> Result<Vec<f32>, BackendError> {
+impl Pooling {
+    /// Pools a row, `[length, width]`; `mask` is 1 for each token that counts. Zeros where none does.
+    pub(crate) fn pool(self, row: &[f32], width: usize, mask: &[i64]) -> Vec<f32> {
+        let mut tokens = row.chunks_exact(width).zip(mask).filter(|(_, mask)| **mask == 1);
+        let nothing = || vec![0.0; width];
+        match self {
+            Self::Cls => tokens.next().map_or_else(nothing, |(token, _)| token.to_vec()),
+            Self::Last => tokens.last().map_or_else(nothing, |(token, _)| token.to_vec()),
+            Self::Mean => {
+                let (mut sum, mut count) = (nothing(), 0_u32);
+                for (token, _) in tokens {
+                    sum.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
+                    count += 1;
+                }
+                sum.iter_mut().for_each(|sum| *sum /= count.max(1) as f32);
+                sum
+            }
+        }
+    }
+}
+
+/// Scales `vector` to length 1; `None` when it has no direction, because all is 0.
+pub(crate) fn normalise(vector: &mut [f32]) -> Option<()> {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     if !length.is_normal() {
-        return Err(BackendError(format!("the model gave a vector of length {length}")));
+        return None;
     }
     vector.iter_mut().for_each(|value| *value /= length);
-    Ok(vector)
+    Some(())
 }
 
 #[cfg(test)]
@@ -42,19 +53,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn padding_has_no_part_in_the_mean() {
-        let rows: [&[u32]; 2] = [&[1, 2], &[1]];
-        let batch = Batch::new(rows.into_iter(), 0);
-        let hidden = [1.0, 2.0, 5.0, 6.0, 3.0, 4.0, f32::NAN, f32::NAN];
-        let vectors = mean(&hidden, 2, &batch).unwrap();
-        assert_eq!(vectors[1], [0.6, 0.8]);
-        assert!((vectors[0][0] - 0.6).abs() < 1e-6 && (vectors[0][1] - 0.8).abs() < 1e-6);
+    fn each_pooling_takes_its_tokens_and_no_padding() {
+        let row = [1.0, 2.0, 5.0, 6.0, 9.0, 9.0];
+        let pool = |pooling: Pooling| pooling.pool(&row, 2, &[1, 1, 0]);
+        assert_eq!(pool(Pooling::Mean), [3.0, 4.0]);
+        assert_eq!(pool(Pooling::Cls), [1.0, 2.0]);
+        assert_eq!(pool(Pooling::Last), [5.0, 6.0]);
+        assert_eq!(Pooling::Mean.pool(&row, 2, &[0, 0, 0]), [0.0, 0.0]);
     }
 
     #[test]
-    fn a_vector_without_direction_is_refused() {
-        assert!(normalise(vec![0.0, 0.0]).is_err());
-        assert!(normalise(vec![f32::NAN, 1.0]).is_err());
-        assert!(normalise(vec![f32::INFINITY, 1.0]).is_err());
+    fn a_vector_without_direction_cannot_be_scaled() {
+        let mut vector = [3.0, 4.0];
+        normalise(&mut vector).unwrap();
+        assert_eq!(vector, [0.6, 0.8]);
+        assert!(normalise(&mut [0.0, 0.0]).is_none());
+        assert!(normalise(&mut [f32::INFINITY, 1.0]).is_none());
     }
 }

@@ -1,116 +1,360 @@
 //! The model repository: a folder with a folder for each model, in the layout of the Hugging Face
-//! hub: `config.json`, `tokenizer.json`, `onnx/model.onnx` (or `model.onnx`), and sometimes
-//! `1_Pooling/config.json`. What a model is, is read from its config, never from its name.
+//! hub. What a model is, is read from its files, never from its name.
+//!
+//! [`describe`] reads a model's folder without loading it: `config.json` tells the kind of model,
+//! sentence-transformers' files tell pooling, prompts and longest input, `artifact.metadata` tells late
+//! interaction, and `model.toml` ([`Settings`]) overrides what is found.
+
+mod hub;
+mod settings;
 
 use std::{
-    fs, io,
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
-use crate::error::Error;
+pub(crate) use self::{
+    hub::ModelConfig,
+    settings::{LateInteraction, Settings, TaskName},
+};
+use crate::{error::Error, pooling::Pooling};
 
 /// The shortest input that a model may be made for: a text's first and last token, and some words.
 const FEWEST_TOKENS: usize = 8;
+/// Bytes of the largest settings file.
+const LARGEST_SETTINGS: u64 = 4 << 20;
+/// Bytes of the largest tokenizer; the largest published ones have some 35 MB.
+const LARGEST_TOKENIZER: u64 = 256 << 20;
+/// Labels of a classifier.
+const MOST_LABELS: usize = 10_000;
+/// Families whose positions begin behind the padding token's.
+const SHIFTED: [&str; 6] = ["roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"];
 
-/// The families whose graphs take `input_ids` and `attention_mask` and give hidden states.
-const FAMILIES: [&str; 1] = ["bert"];
+/// What a model does, with what it takes to do it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Task {
+    /// A text to a vector.
+    Embed {
+        pooling: Pooling,
+        /// Whether vectors are scaled to length 1 unless the request says otherwise.
+        normalize: bool,
+        prompts: BTreeMap<String, String>,
+        default_prompt: Option<String>,
+    },
+    /// Query and text, read together, to a score.
+    CrossEncoder,
+    /// Query and text, read apart, to a score.
+    LateInteraction(LateInteraction),
+    /// A text to labels.
+    Sequence {
+        labels: Vec<String>,
+        /// Whether each label holds or not by itself; else exactly one does.
+        independent: bool,
+    },
+    /// Each token of a text to a label.
+    Tokens { labels: Vec<String> },
+}
 
-/// A model's folder, with its files found and its config read.
+impl Task {
+    /// The name in `model.toml`, in tables and in errors.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Embed { .. } => "embed",
+            Self::CrossEncoder | Self::LateInteraction(_) => "rerank",
+            Self::Sequence { .. } | Self::Tokens { .. } => "classify",
+        }
+    }
+
+    /// Whether it is of that name.
+    pub(crate) fn is(&self, name: TaskName) -> bool {
+        let own = match self {
+            Self::Embed { .. } => TaskName::Embed,
+            Self::CrossEncoder | Self::LateInteraction(_) => TaskName::Rerank,
+            Self::Sequence { .. } | Self::Tokens { .. } => TaskName::Classify,
+        };
+        own == name
+    }
+
+    /// What kind of it, for people.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Embed { pooling: Pooling::Mean, .. } => "mean pooling",
+            Self::Embed { pooling: Pooling::Cls, .. } => "first token",
+            Self::Embed { pooling: Pooling::Last, .. } => "last token",
+            Self::CrossEncoder => "cross-encoder",
+            Self::LateInteraction(_) => "late interaction",
+            Self::Sequence { independent: true, .. } => "texts, any number of labels",
+            Self::Sequence { independent: false, .. } => "texts, one label",
+            Self::Tokens { .. } => "tokens",
+        }
+    }
+
+    /// Names of its prompts, in order.
+    pub(crate) fn prompts(&self) -> Vec<String> {
+        match self {
+            Self::Embed { prompts, .. } => prompts.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Its labels.
+    pub(crate) fn labels(&self) -> &[String] {
+        match self {
+            Self::Sequence { labels, .. } | Self::Tokens { labels } => labels,
+            _ => &[],
+        }
+    }
+}
+
+/// A model's folder, with its files found and their settings read.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct Description {
     /// The folder's name, which is the model's.
     pub(crate) name: String,
+    /// The folder.
+    pub(crate) folder: PathBuf,
     /// `config.json`.
     pub(crate) config_path: PathBuf,
-    /// What it says.
-    pub(crate) config: ModelConfig,
     /// `tokenizer.json`.
     pub(crate) tokenizer: PathBuf,
-    /// `model.onnx`.
+    /// The ONNX file.
     pub(crate) graph: PathBuf,
-}
-
-/// The part of `config.json` that matters here.
-#[derive(Debug, Deserialize)]
-pub(crate) struct ModelConfig {
-    /// The family.
-    model_type: String,
-    /// Length of a vector.
-    pub(crate) hidden_size: usize,
-    /// Longest input in tokens.
-    pub(crate) max_position_embeddings: usize,
+    /// The family, such as `bert`.
+    pub(crate) model_type: String,
+    /// What it does.
+    pub(crate) task: Task,
+    /// Most tokens of a row, as far as the files say.
+    pub(crate) max_tokens: Option<usize>,
+    /// Rows of the table of word vectors, where the config says.
+    pub(crate) vocabulary: Option<usize>,
+    /// Components of a token's vector, where the config says.
+    pub(crate) width: Option<usize>,
     /// The token that fills up a row.
-    #[serde(default)]
-    pub(crate) pad_token_id: u32,
+    pub(crate) pad: u32,
+    /// What `model.toml` says.
+    pub(crate) settings: Settings,
 }
 
-/// The part of sentence-transformers' pooling module that matters here.
-#[derive(Deserialize)]
-struct PoolingConfig {
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-}
-
-/// Finds the models of a repository, in order of name. Hidden folders and plain files are left out.
+/// The names of a repository's models with their folders, in order of name. Hidden folders and plain
+/// files are left out.
 ///
 /// # Errors
-/// Names the folder or file that is missing or cannot be used; also when there is no model.
-pub(crate) fn scan(repository: &Path) -> Result<Vec<Folder>, Error> {
+/// When the folder cannot be read, or holds no model.
+pub(crate) fn list(repository: &Path) -> Result<BTreeMap<String, PathBuf>, Error> {
     let unreadable = |error: io::Error| problem(repository, format!("cannot be read: {error}"));
-    let mut paths = Vec::new();
+    let mut found = BTreeMap::new();
     for entry in fs::read_dir(repository).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
         if !hidden && path.is_dir() {
-            paths.push(path);
+            found.insert(name(&path)?, path);
         }
     }
-    if paths.is_empty() {
+    if found.is_empty() {
         let wanted = "holds no model; a folder with config.json, tokenizer.json and onnx/model.onnx is one";
         return Err(problem(repository, wanted));
     }
-    paths.sort();
-    paths.iter().map(|path| read(path)).collect()
+    Ok(found)
 }
 
-fn read(path: &Path) -> Result<Folder, Error> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let name = name.ok_or_else(|| problem(path, "has a name that is not UTF-8"))?.to_owned();
+fn name(folder: &Path) -> Result<String, Error> {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    Ok(name.ok_or_else(|| problem(folder, "has a name that is not UTF-8"))?.to_owned())
+}
 
-    let config_path = path.join("config.json");
+/// Reads what the files of a model's folder say.
+///
+/// # Errors
+/// Names the file that is missing or cannot be used, and what is allowed.
+pub(crate) fn describe(folder: &Path) -> Result<Description, Error> {
+    let name = name(folder)?;
+    let config_path = folder.join("config.json");
     let config: ModelConfig = json(&config_path)?;
-    if !FAMILIES.contains(&config.model_type.as_str()) {
-        let families = FAMILIES.join(", ");
-        return Err(problem(
-            &config_path,
-            format!("has model_type {:?}; supported: {families}", config.model_type),
-        ));
-    }
-    let tokens = config.max_position_embeddings;
-    if tokens < FEWEST_TOKENS {
-        let problem_is = format!("has max_position_embeddings {tokens}; at least {FEWEST_TOKENS} are needed");
-        return Err(problem(&config_path, problem_is));
-    }
-    let pooling = path.join("1_Pooling/config.json");
-    if pooling.exists() && !json::<PoolingConfig>(&pooling)?.pooling_mode_mean_tokens {
-        return Err(problem(&pooling, "asks for another pooling than pooling_mode_mean_tokens"));
-    }
+    let settings = Settings::read(&folder.join("model.toml"))?;
+    let tokenizer = folder.join("tokenizer.json");
+    present(&tokenizer, LARGEST_TOKENIZER)?;
+    let graph = graph(folder, settings.file.as_deref())?;
+    let task = task(folder, &config_path, &config, &settings)?;
+    let max_tokens = max_tokens(folder, &config_path, &config, &settings, &task)?;
+    Ok(Description {
+        name,
+        folder: folder.to_owned(),
+        tokenizer,
+        graph,
+        task,
+        max_tokens,
+        vocabulary: config.vocab_size,
+        width: config.width(),
+        pad: config.pad_token_id.unwrap_or(0),
+        model_type: config.model_type,
+        config_path,
+        settings,
+    })
+}
 
-    let graph = path.join("onnx/model.onnx");
-    let in_root = path.join("model.onnx");
-    let graph = if !graph.exists() && in_root.exists() { in_root } else { graph };
-    let tokenizer = path.join("tokenizer.json");
-    for file in [&graph, &tokenizer] {
-        fs::metadata(file).map_err(|error| problem(file, format!("cannot be read: {error}")))?;
+/// The ONNX file: the one that `model.toml` names, else the usual one, else the only one there is.
+fn graph(folder: &Path, named: Option<&Path>) -> Result<PathBuf, Error> {
+    if let Some(named) = named {
+        let path = folder.join(named);
+        present(&path, u64::MAX)?;
+        return Ok(path);
     }
-    Ok(Folder { name, config_path, config, tokenizer, graph })
+    let usual = [folder.join("onnx/model.onnx"), folder.join("model.onnx")];
+    if let Some(path) = usual.iter().find(|path| path.exists()) {
+        present(path, u64::MAX)?;
+        return Ok(path.clone());
+    }
+    let is_graph = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "onnx");
+    let in_folder = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(is_graph).collect::<Vec<_>>()
+    };
+    let mut others = in_folder(&folder.join("onnx"));
+    others.extend(in_folder(folder));
+    others.sort();
+    match others.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Err(problem(&usual[0], "cannot be read: there is no such file")),
+        several => {
+            let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+            let names: Vec<_> = several.iter().map(relative).collect();
+            let choose = format!("is not there; choose one of {} with `file` in model.toml", names.join(", "));
+            Err(problem(&usual[0], choose))
+        }
+    }
+}
+
+fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -> Result<Task, Error> {
+    let late = || -> Result<Option<LateInteraction>, Error> {
+        let found = hub::late_interaction(&folder.join("artifact.metadata"))?;
+        let is_late = found.is_some() || config.architecture_has("ColBERT");
+        let found = found.or_else(|| is_late.then(LateInteraction::default));
+        Ok(settings.late_interaction.clone().or(found))
+    };
+    let labels = || {
+        let labels = config.labels().map_err(|what| problem(path, what))?;
+        match labels.len() {
+            1..=MOST_LABELS => Ok(labels),
+            count => Err(problem(path, format!("has {count} labels; 1 to {MOST_LABELS} are allowed"))),
+        }
+    };
+    let sequence = config.architecture_has("ForSequenceClassification");
+    let tokens = config.architecture_has("ForTokenClassification");
+    let found = match settings.task {
+        Some(task) => task,
+        None if tokens => TaskName::Classify,
+        None if sequence && config.labels().is_ok_and(|labels| labels.len() == 1) => TaskName::Rerank,
+        None if sequence => TaskName::Classify,
+        None if late()?.is_some() => TaskName::Rerank,
+        None => TaskName::Embed,
+    };
+    match found {
+        TaskName::Classify if tokens => Ok(Task::Tokens { labels: labels()? }),
+        TaskName::Classify if sequence => {
+            let independent = config.problem_type.as_deref() == Some("multi_label_classification");
+            Ok(Task::Sequence { labels: labels()?, independent })
+        }
+        TaskName::Classify => {
+            let wanted = "names no architecture that ends in ForSequenceClassification or \
+                          ForTokenClassification, without which there are no labels";
+            Err(problem(path, wanted))
+        }
+        TaskName::Rerank if sequence => match labels()?.len() {
+            1 => Ok(Task::CrossEncoder),
+            count => Err(problem(path, format!("has {count} labels; a model that reranks has 1"))),
+        },
+        TaskName::Rerank => match late()? {
+            Some(late) => Ok(Task::LateInteraction(late)),
+            None => {
+                let wanted = "is of no model that reranks: it names no ForSequenceClassification, and there \
+                              is neither an artifact.metadata nor [late_interaction] in model.toml";
+                Err(problem(path, wanted))
+            }
+        },
+        TaskName::Embed => embed(folder, settings),
+    }
+}
+
+fn embed(folder: &Path, settings: &Settings) -> Result<Task, Error> {
+    let found = hub::sentence_transformer(folder)?;
+    let prompts = hub::prompts(&folder.join("config_sentence_transformers.json"))?;
+    let (mut prompts, mut default_prompt) = prompts;
+    prompts.extend(settings.prompts.clone());
+    if settings.default_prompt.is_some() {
+        default_prompt.clone_from(&settings.default_prompt);
+    }
+    if let Some(name) = default_prompt.as_ref().filter(|name| !prompts.contains_key(*name)) {
+        let path = folder.join("config_sentence_transformers.json");
+        return Err(problem(&path, format!("names a default prompt that there is not: {name:?}")));
+    }
+    let pooling = settings.pooling.or(found.pooling).unwrap_or(Pooling::Mean);
+    let normalize = settings.normalize.unwrap_or(found.normalize);
+    Ok(Task::Embed { pooling, normalize, prompts, default_prompt })
+}
+
+fn max_tokens(
+    folder: &Path,
+    path: &Path,
+    config: &ModelConfig,
+    settings: &Settings,
+    task: &Task,
+) -> Result<Option<usize>, Error> {
+    let shift = match SHIFTED.contains(&config.model_type.as_str()) {
+        true => config.pad_token_id.unwrap_or(1) as usize + 1,
+        false => 0,
+    };
+    // Models with relative positions say -1, or nothing.
+    let positions = config.positions().map(|positions| positions.saturating_sub(shift));
+    let trained = hub::max_sequence(&folder.join("sentence_bert_config.json"))?;
+    let own = settings.max_tokens.or(trained);
+    let most = match (positions, own) {
+        (Some(positions), Some(own)) => Some(positions.min(own)),
+        (positions, own) => positions.or(own),
+    };
+    if let Some(tokens) = most.filter(|tokens| *tokens < FEWEST_TOKENS) {
+        let problem_is = format!("has max_position_embeddings for {tokens} tokens; {FEWEST_TOKENS} are needed");
+        return Err(problem(path, problem_is));
+    }
+    match (task, positions) {
+        (Task::LateInteraction(late), Some(positions)) if late.query_tokens > positions => {
+            let wanted = late.query_tokens;
+            Err(problem(path, format!("has positions for {positions} tokens; queries are filled up to {wanted}")))
+        }
+        _ => Ok(most),
+    }
+}
+
+fn present(path: &Path, largest: u64) -> Result<(), Error> {
+    let metadata = fs::metadata(path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;
+    if metadata.len() > largest {
+        return Err(problem(path, format!("has {} bytes; at most {largest} are read", metadata.len())));
+    }
+    Ok(())
+}
+
+/// Reads a settings file of bounded size.
+fn text(path: &Path) -> Result<String, Error> {
+    let unreadable = |error: io::Error| problem(path, format!("cannot be read: {error}"));
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut text = String::new();
+    file.take(LARGEST_SETTINGS + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > LARGEST_SETTINGS {
+        return Err(problem(path, format!("has more than the {LARGEST_SETTINGS} bytes that are read")));
+    }
+    Ok(text)
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = fs::read(path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;
-    serde_json::from_slice(&text).map_err(|error| problem(path, format!("cannot be used: {error}")))
+    serde_json::from_str(&text(path)?).map_err(|error| problem(path, format!("cannot be used: {error}")))
+}
+
+/// As [`json`]; `None` where there is no such file.
+fn json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    if path.exists() { json(path).map(Some) } else { Ok(None) }
 }
 
 /// The error that names `path`.
@@ -119,53 +363,4 @@ pub(crate) fn problem(path: &Path, problem: impl Into<String>) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn model(folder: &Path, graph: &str) {
-        fs::create_dir_all(folder.join("onnx")).unwrap();
-        let config = r#"{"model_type": "bert", "hidden_size": 4, "max_position_embeddings": 8}"#;
-        fs::write(folder.join("config.json"), config).unwrap();
-        for file in ["tokenizer.json", graph] {
-            fs::write(folder.join(file), "").unwrap();
-        }
-    }
-
-    #[test]
-    fn models_are_found_in_order_of_name_and_in_both_layouts() {
-        let folder = tempfile::tempdir().unwrap();
-        model(&folder.path().join("b"), "onnx/model.onnx");
-        model(&folder.path().join("a"), "model.onnx");
-        model(&folder.path().join(".partial"), "model.onnx");
-        fs::write(folder.path().join("README.md"), "").unwrap();
-        let found = scan(folder.path()).unwrap();
-        let names: Vec<_> = found.iter().map(|folder| folder.name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
-        assert!(found[0].graph.ends_with("a/model.onnx") && found[1].graph.ends_with("onnx/model.onnx"));
-    }
-
-    #[test]
-    fn a_model_for_almost_no_tokens_is_refused() {
-        for tokens in [0, 1, 7] {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("a");
-            model(&path, "model.onnx");
-            let config =
-                format!(r#"{{"model_type": "bert", "hidden_size": 4, "max_position_embeddings": {tokens}}}"#);
-            fs::write(path.join("config.json"), config).unwrap();
-            let error = scan(folder.path()).unwrap_err().to_string();
-            assert!(error.contains("a/config.json has max_position_embeddings"), "{error}");
-        }
-    }
-
-    #[test]
-    fn another_pooling_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
-        model(&path, "model.onnx");
-        fs::create_dir(path.join("1_Pooling")).unwrap();
-        fs::write(path.join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).unwrap();
-        let error = scan(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("1_Pooling/config.json"), "{error}");
-    }
-}
+mod tests;

@@ -1,42 +1,34 @@
-//! `InferenceService`: decode, call the model, encode.
+//! `InferenceService`: decode, check, call the model, encode.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use switchboard_mesh::{Call, error};
 use switchboard_proto::inference::v1::{
-    ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
-    ListModelsRequest, ListModelsResponse, Model as ModelMessage, RerankRequest, RerankResponse, Task,
-    TranscribeRequest, TranscribeResponse, Vector, inference_service_server::InferenceService,
+    Classification as ClassificationMessage, ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse,
+    GenerateRequest, GenerateResponse, Label as LabelMessage, ListModelsRequest, ListModelsResponse,
+    Model as ModelMessage, ModelProfile, ProfileCell, ProfileRequest, ProfileResponse, RerankRequest,
+    RerankResponse, Task as TaskMessage, TranscribeRequest, TranscribeResponse, Truncation as TruncationMessage,
+    Vector, inference_service_server::InferenceService,
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
+    bounds,
     error::Error,
-    model::{Embedding, Model},
-    onnx,
+    model::{ClassifyOptions, EmbedOptions, Model},
+    registry::Registry,
+    repository::{Task, TaskName},
+    tokenize::Truncation,
 };
 
-const MOST_TEXTS: usize = 1024;
-const MOST_CHARACTERS: usize = 32_000;
-
-/// The models of this node, by name.
+/// The service over the models of this node.
 pub(crate) struct Service {
-    models: BTreeMap<String, Arc<Model>>,
+    registry: Arc<Registry>,
 }
 
 impl Service {
-    pub(crate) fn new(models: BTreeMap<String, Arc<Model>>) -> Self {
-        Self { models }
-    }
-
-    /// The model of that name, or the first one.
-    fn find(&self, name: &str) -> Result<(&String, &Arc<Model>), Error> {
-        if name.is_empty() {
-            return self.models.iter().next().ok_or(Error::NoModel);
-        }
-        self.models.get_key_value(name).ok_or_else(|| Error::UnknownModel {
-            loaded: self.models.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
-        })
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry }
     }
 }
 
@@ -46,22 +38,66 @@ fn no_model<T, R>(request: &Request<T>) -> Result<Response<R>, Status> {
     Err(error::status(Error::NoModel))
 }
 
-fn check(texts: &[String]) -> Result<(), Status> {
-    if !(1..=MOST_TEXTS).contains(&texts.len()) {
-        return Err(error::invalid("texts", format!("{} texts; 1 to {MOST_TEXTS} are allowed", texts.len())));
+fn truncation(message: TruncationMessage) -> Truncation {
+    match message {
+        TruncationMessage::Unspecified | TruncationMessage::End => Truncation::End,
+        TruncationMessage::Start => Truncation::Start,
+        TruncationMessage::Refuse => Truncation::Refuse,
     }
-    for (index, text) in texts.iter().enumerate() {
-        // A character has at least one byte, so most texts need no counting.
-        let characters = if text.len() <= MOST_CHARACTERS { text.len() } else { text.chars().count() };
-        if !(1..=MOST_CHARACTERS).contains(&characters) {
-            let field = format!("texts[{index}]");
-            return Err(error::invalid(
-                &field,
-                format!("{characters} characters; 1 to {MOST_CHARACTERS} are allowed"),
-            ));
-        }
+}
+
+fn embed_options(request: &EmbedRequest) -> EmbedOptions {
+    EmbedOptions {
+        prompt: request.prompt.clone(),
+        normalize: request.normalize,
+        dimensions: request.dimensions as usize,
+        truncation: truncation(request.truncation()),
     }
-    Ok(())
+}
+
+fn label(label: crate::labels::Label) -> LabelMessage {
+    let (start, end) = (label.span.0 as u32, label.span.1 as u32);
+    LabelMessage { name: label.name, score: label.score, start, end }
+}
+
+fn seconds(time: Duration) -> Option<prost_types::Duration> {
+    time.try_into().ok()
+}
+
+fn describe(model: &Model) -> ModelMessage {
+    let card = &model.card;
+    let (task, dimensions) = match card.task {
+        Task::Embed { .. } => (TaskMessage::Embed, card.dimensions),
+        Task::CrossEncoder | Task::LateInteraction(_) => (TaskMessage::Rerank, 0),
+        Task::Sequence { .. } | Task::Tokens { .. } => (TaskMessage::Classify, 0),
+    };
+    ModelMessage {
+        name: card.name.clone(),
+        task: task.into(),
+        dimensions: dimensions as u32,
+        max_tokens: card.max_tokens as u32,
+        backend: card.backend.into(),
+        fingerprint: card.fingerprint.clone(),
+        labels: card.task.labels().to_vec(),
+        prompts: card.task.prompts(),
+    }
+}
+
+fn profile(model: &Model) -> ModelProfile {
+    let (profile, backlog) = model.profile();
+    let cells = profile.cells().map(|cell| ProfileCell {
+        batch: cell.batch as u32,
+        tokens: cell.tokens as u32,
+        latency: Duration::try_from_secs_f64(cell.seconds).ok().and_then(seconds),
+        samples: cell.samples,
+    });
+    ModelProfile {
+        model: model.card.name.clone(),
+        instances: model.card.layout.instances as u32,
+        threads: model.card.layout.threads as u32,
+        cells: cells.collect(),
+        backlog: seconds(backlog),
+    }
 }
 
 #[tonic::async_trait]
@@ -69,23 +105,34 @@ impl InferenceService for Service {
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
         let call = Call::of(&request)?;
         call.tenant()?;
-        let EmbedRequest { model, texts } = request.into_inner();
-        check(&texts)?;
-        let (name, model) = self.find(&model).map_err(error::status)?;
-        let vectors = model.embed(texts, &call).await.map_err(error::status)?;
-        let vectors = vectors
-            .into_iter()
-            .map(|Embedding { values, tokens, truncated }| Vector {
-                values,
-                tokens: tokens as u32,
-                truncated,
-            })
-            .collect();
-        Ok(Response::new(EmbedResponse { vectors, model: name.clone() }))
+        let request = request.into_inner();
+        bounds::texts("texts", &request.texts).map_err(error::status)?;
+        let model = self.registry.for_task(&request.model, TaskName::Embed).map_err(error::status)?;
+        let options = embed_options(&request);
+        let answer = model.embed(request.texts, options, &call).await.map_err(error::status)?;
+        let vectors = answer.rows.into_iter().map(|row| Vector {
+            values: row.values,
+            tokens: row.tokens as u32,
+            truncated: row.truncated,
+        });
+        Ok(Response::new(EmbedResponse {
+            vectors: vectors.collect(),
+            model: model.card.name.clone(),
+            fingerprint: model.card.fingerprint.clone(),
+        }))
     }
 
     async fn rerank(&self, request: Request<RerankRequest>) -> Result<Response<RerankResponse>, Status> {
-        no_model(&request)
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        bounds::one("query", &request.query, bounds::MOST_QUERY).map_err(error::status)?;
+        bounds::texts("texts", &request.texts).map_err(error::status)?;
+        let model = self.registry.for_task(&request.model, TaskName::Rerank).map_err(error::status)?;
+        let (raw, truncation) = (request.raw_scores, truncation(request.truncation()));
+        let answer = model.rerank(request.query, request.texts, raw, truncation, &call).await;
+        let scores = answer.map_err(error::status)?.rows;
+        Ok(Response::new(RerankResponse { scores, model: model.card.name.clone() }))
     }
 
     type GenerateStream = tonic::codegen::BoxStream<GenerateResponse>;
@@ -108,7 +155,26 @@ impl InferenceService for Service {
         &self,
         request: Request<ClassifyRequest>,
     ) -> Result<Response<ClassifyResponse>, Status> {
-        no_model(&request)
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        bounds::texts("texts", &request.texts).map_err(error::status)?;
+        if !request.second_texts.is_empty() {
+            bounds::texts("second_texts", &request.second_texts).map_err(error::status)?;
+        }
+        let model = self.registry.for_task(&request.model, TaskName::Classify).map_err(error::status)?;
+        let options = ClassifyOptions {
+            raw_scores: request.raw_scores,
+            each_token: request.each_token,
+            truncation: truncation(request.truncation()),
+        };
+        let answer = model.classify(request.texts, request.second_texts, options, &call).await;
+        let results = answer.map_err(error::status)?.rows.into_iter().map(|row| ClassificationMessage {
+            labels: row.labels.into_iter().map(label).collect(),
+            tokens: row.tokens as u32,
+            truncated: row.truncated,
+        });
+        Ok(Response::new(ClassifyResponse { results: results.collect(), model: model.card.name.clone() }))
     }
 
     async fn list_models(
@@ -116,15 +182,17 @@ impl InferenceService for Service {
         request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
         Call::of(&request)?.tenant()?;
-        let models = self.models.iter().map(|(name, model)| ModelMessage {
-            name: name.clone(),
-            task: Task::Embed.into(),
-            dimensions: model.dimensions as u32,
-            max_tokens: model.max_tokens as u32,
-            backend: onnx::NAME.into(),
-            fingerprint: model.fingerprint.clone(),
-        });
-        Ok(Response::new(ListModelsResponse { models: models.collect() }))
+        let models = self.registry.list();
+        Ok(Response::new(ListModelsResponse { models: models.iter().map(|model| describe(model)).collect() }))
+    }
+
+    async fn profile(&self, request: Request<ProfileRequest>) -> Result<Response<ProfileResponse>, Status> {
+        Call::of(&request)?.tenant()?;
+        let models = match request.into_inner().model {
+            name if name.is_empty() => self.registry.list(),
+            name => vec![self.registry.find(&name).map_err(error::status)?],
+        };
+        Ok(Response::new(ProfileResponse { models: models.iter().map(|model| profile(model)).collect() }))
     }
 }
 
@@ -146,7 +214,7 @@ mod tests {
     }
 
     fn request(model: &str, texts: Vec<String>) -> Request<EmbedRequest> {
-        call("acme").request(EmbedRequest { model: model.into(), texts })
+        call("acme").request(EmbedRequest { model: model.into(), texts, ..EmbedRequest::default() })
     }
 
     #[tokio::test]
@@ -165,13 +233,13 @@ mod tests {
         for texts in [
             vec![],
             vec![String::new()],
-            vec!["a".into(); MOST_TEXTS + 1],
-            vec!["ok".into(), "é".repeat(MOST_CHARACTERS + 1)],
+            vec!["a".into(); bounds::MOST_TEXTS + 1],
+            vec!["ok".into(), "é".repeat(bounds::MOST_CHARACTERS + 1)],
         ] {
             assert_eq!(client.embed(request("", texts)).await.unwrap_err().code(), Code::InvalidArgument);
         }
         let long =
-            client.embed(request("", vec!["é ".repeat(MOST_CHARACTERS / 2)])).await.unwrap().into_inner();
+            client.embed(request("", vec!["é ".repeat(bounds::MOST_CHARACTERS / 2)])).await.unwrap().into_inner();
         assert!(long.vectors[0].truncated && long.vectors[0].tokens == 256);
         let unknown = client.embed(request("none", vec!["a".into()])).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
@@ -181,11 +249,14 @@ mod tests {
     #[tokio::test]
     async fn tasks_without_a_model_say_so() {
         let mut client = client().await;
+        let texts = vec!["a".to_owned()];
+        let rerank = RerankRequest { query: "q".into(), texts: texts.clone(), ..RerankRequest::default() };
+        let classify = ClassifyRequest { texts, ..ClassifyRequest::default() };
         let codes = [
-            client.rerank(call("acme").request(RerankRequest::default())).await.unwrap_err().code(),
+            client.rerank(call("acme").request(rerank)).await.unwrap_err().code(),
             client.generate(call("acme").request(GenerateRequest::default())).await.unwrap_err().code(),
             client.transcribe(call("acme").request(TranscribeRequest::default())).await.unwrap_err().code(),
-            client.classify(call("acme").request(ClassifyRequest::default())).await.unwrap_err().code(),
+            client.classify(call("acme").request(classify)).await.unwrap_err().code(),
         ];
         assert_eq!(codes, [Code::FailedPrecondition; 4]);
     }
@@ -195,7 +266,7 @@ mod tests {
         let reply = client().await.list_models(call("acme").request(ListModelsRequest {})).await.unwrap();
         let models = reply.into_inner().models;
         assert_eq!(models.len(), 1);
-        assert_eq!((models[0].task(), models[0].dimensions, models[0].max_tokens), (Task::Embed, 384, 256));
+        assert_eq!((models[0].task(), models[0].dimensions, models[0].max_tokens), (TaskMessage::Embed, 384, 256));
         assert_eq!((models[0].backend.as_str(), models[0].fingerprint.len()), ("onnx/cpu", 32));
     }
 }

@@ -1,0 +1,141 @@
+//! How fast a model is on this machine: batches through its instances, without tokenizer, queue and
+//! network.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Config, Error,
+    backend::{Backend, Batch, Row},
+    library,
+    onnx::{OnnxModel, Placement, Runtime},
+    repository::{self, problem},
+    warmup,
+};
+
+/// What to measure: every combination.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// Texts in a batch.
+    pub batches: Vec<usize>,
+    /// Tokens of each text, special ones included.
+    pub tokens: Vec<usize>,
+    /// Batches that are computed side by side; what is configured when absent.
+    pub instances: Option<Vec<usize>>,
+    /// Threads that compute one batch; what is configured when absent.
+    pub threads: Option<Vec<usize>>,
+    /// Seconds to measure each combination for.
+    pub seconds: f64,
+}
+
+/// What was measured of a combination.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Batches that were computed side by side.
+    pub instances: usize,
+    /// Threads that computed one batch.
+    pub threads: usize,
+    /// Texts in a batch.
+    pub batch: usize,
+    /// Tokens of each text.
+    pub tokens: usize,
+    /// The median time of a batch.
+    pub p50: Duration,
+    /// The 99th percentile of it.
+    pub p99: Duration,
+    /// Texts a second over all instances.
+    pub texts_per_second: f64,
+}
+
+/// Measures; `on_cell` is told of each combination when it is done.
+///
+/// # Errors
+/// When the model cannot be loaded, or does not run with as many tokens.
+pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -> Result<Vec<Cell>, Error> {
+    let runtime = Runtime::load(&library::find(&config.runtime)?)?;
+    let description = repository::describe(&request.model)?;
+    let longest = request.tokens.iter().max().copied().unwrap_or_default();
+    if let Some(most) = description.max_tokens.filter(|most| *most < longest) {
+        return Err(problem(&request.model, format!("reads at most {most} tokens, not {longest}")));
+    }
+    let mut cells = Vec::new();
+    for &instances in request.instances.as_deref().unwrap_or(&[config.instances]) {
+        for &threads in request.threads.as_deref().unwrap_or(&[config.threads]) {
+            let layouts = warmup::layouts(config.shared_cores(), instances, threads);
+            // Where nothing is set, one batch on all cores.
+            let Some(layout) = layouts.first().copied() else { continue };
+            let mut models = Vec::new();
+            for _ in 0..layout.instances {
+                let placement = Placement::of(config);
+                let (graph, task) = (&description.graph, &description.task);
+                models.push(OnnxModel::load(&runtime, graph, task, placement, layout.threads)?);
+            }
+            for &batch in &request.batches {
+                for &tokens in &request.tokens {
+                    // Any tokens do: what they are changes no time.
+                    let vocabulary = description.vocabulary.unwrap_or(100).max(1);
+                    let ids = (0..tokens).map(|at| (at * 7919 % vocabulary) as u32);
+                    let rows = vec![Row::single(ids.collect()); batch];
+                    let rows = Batch::new(rows.iter(), description.pad);
+                    let times = measure(&mut models, &rows, request.seconds)
+                        .map_err(|error| problem(&description.graph, format!("does not run: {error}")))?;
+                    let cell = Cell { batch, tokens, ..times.cell(layout, batch) };
+                    on_cell(&cell);
+                    cells.push(cell);
+                }
+            }
+        }
+    }
+    Ok(cells)
+}
+
+/// The times of batches, the shortest first, and how long all took.
+struct Times {
+    each: Vec<Duration>,
+    whole: Duration,
+}
+
+impl Times {
+    fn cell(&self, layout: warmup::Layout, batch: usize) -> Cell {
+        let at = |share: f64| self.each[((self.each.len() - 1) as f64 * share).round() as usize];
+        Cell {
+            instances: layout.instances,
+            threads: layout.threads,
+            batch,
+            tokens: 0,
+            p50: at(0.5),
+            p99: at(0.99),
+            texts_per_second: (self.each.len() * batch) as f64 / self.whole.as_secs_f64(),
+        }
+    }
+}
+
+fn measure(models: &mut [OnnxModel], batch: &Batch, seconds: f64) -> Result<Times, crate::backend::BackendError> {
+    for model in &mut *models {
+        model.run(batch)?;
+    }
+    let began = Instant::now();
+    let worker = |model: &mut OnnxModel| {
+        let mut times = Vec::new();
+        while times.is_empty() || began.elapsed().as_secs_f64() < seconds {
+            let start = Instant::now();
+            model.run(batch)?;
+            times.push(start.elapsed());
+        }
+        Ok(times)
+    };
+    let worker = &worker;
+    let times: Result<Vec<Vec<Duration>>, crate::backend::BackendError> = std::thread::scope(|scope| {
+        let threads: Vec<_> = models.iter_mut().map(|model| scope.spawn(move || worker(model))).collect();
+        let crashed = || Err(crate::backend::BackendError::Failed("the backend panicked".into()));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| crashed())).collect()
+    });
+    let whole = began.elapsed();
+    let mut each: Vec<Duration> = times?.into_iter().flatten().collect();
+    each.sort();
+    Ok(Times { each, whole })
+}

@@ -1,0 +1,224 @@
+//! From a folder to a model that is ready to serve.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+    thread,
+};
+
+use sha2::{Digest as _, Sha256};
+use switchboard_onnx::inspect::{self, Inspection};
+
+use super::{Card, Model};
+use crate::{
+    backend::{Backend, Batch, Reading, Row},
+    config::Config,
+    error::Error,
+    late,
+    onnx::{OnnxModel, Placement, Runtime},
+    repository::{Description, Task, problem},
+    scheduler::{Device, Limits},
+    tokenize::{TextTokenizer, Truncation},
+    warmup::{self, Layout, Subject, Warm},
+};
+
+/// What is loaded of a model before it gets a queue.
+pub(crate) struct Loaded {
+    card: Card,
+    tokenizer: TextTokenizer,
+    reader: Option<Arc<late::Reader>>,
+    reading: Reading,
+    limits: Limits,
+    warm: Warm,
+    inspection: Inspection,
+}
+
+impl Model {
+    /// Loads the model that `description` tells of, measures it, and opens its queue on `device`.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub(crate) fn load(
+        description: &Description,
+        config: &Config,
+        runtime: &Runtime,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let loaded = Loaded::new(description, config, runtime)?;
+        for operator in &loaded.inspection.batch_variant {
+            let model = &loaded.card.name;
+            tracing::warn!(%model, operator, "results depend on the batch: rows share a scale in this operator");
+        }
+        let Loaded { card, tokenizer, reader, reading, limits, warm, .. } = loaded;
+        let queue = device.open(&card.name, warm.backends, card.layout.threads, reading, warm.profile, limits);
+        tracing::info!(
+            model = %card.name,
+            task = card.task.name(),
+            dimensions = card.dimensions,
+            max_tokens = card.max_tokens,
+            instances = card.layout.instances,
+            threads = card.layout.threads,
+            fingerprint = card.fingerprint,
+            "model loaded"
+        );
+        Ok(Self { card, tokenizer: Arc::new(tokenizer), reader, queue })
+    }
+}
+
+impl Loaded {
+    /// Loads and measures a model.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub(crate) fn new(description: &Description, config: &Config, runtime: &Runtime) -> Result<Self, Error> {
+        let Description { graph, settings, task, pad, .. } = description;
+        let inspection = inspect::inspect(graph, &description.folder)
+            .map_err(|error| problem(graph, format!("cannot be used: {error}")))?;
+        let own = settings.max_tokens.unwrap_or(config.max_tokens);
+        let max_tokens = description.max_tokens.map_or(own, |most| most.min(own));
+        let max_batch_tokens = settings.max_batch_tokens.unwrap_or(config.max_batch_tokens).max(max_tokens);
+        let tokenizer = TextTokenizer::load(&description.tokenizer, max_tokens)?;
+        fits(description, &tokenizer)?;
+        let reader = match task {
+            Task::LateInteraction(late) => {
+                let reader = late::Reader::new(late, &tokenizer, max_tokens);
+                Some(Arc::new(reader.map_err(|what| problem(&description.tokenizer, what))?))
+            }
+            _ => None,
+        };
+        let reading = match task {
+            Task::Embed { pooling, .. } => Reading::Pooled(*pooling),
+            Task::CrossEncoder | Task::Sequence { .. } => Reading::Rows,
+            Task::Tokens { .. } | Task::LateInteraction(_) => Reading::Tokens,
+        };
+        let raw = tokenizer.split(&"warm up ".repeat(max_tokens))?;
+        let row = tokenizer.row(raw, Truncation::End, false)?.row;
+
+        let placement = Placement::of(config);
+        let make = |threads| -> Result<Box<dyn Backend>, Error> {
+            Ok(Box::new(OnnxModel::load(runtime, graph, task, placement, threads)?))
+        };
+        let subject = Subject { make: &make, row: &row, reading, pad: *pad, max_batch_tokens };
+        let time = settings.warm_up.unwrap_or(config.warm_up);
+        let (instances, threads) =
+            (settings.instances.unwrap_or(config.instances), settings.threads.unwrap_or(config.threads));
+        let layouts = match config.provider {
+            crate::Provider::Cpu => warmup::layouts(config.shared_cores(), instances, threads),
+            // Batches on one GPU run one after the other.
+            _ => vec![Layout { instances: instances.max(1), threads: 1 }],
+        };
+        // Hashing reads all of the weights; the sessions load meanwhile.
+        let (fingerprint, warm) = thread::scope(|scope| {
+            let fingerprint = scope.spawn(|| fingerprint(description, &inspection, max_tokens));
+            let warm = warmup::warm_up(&subject, &layouts, time);
+            (fingerprint.join().expect("hashing does not panic"), warm)
+        });
+        let mut warm = warm.map_err(|error| match error {
+            warmup::WarmUpError::Make(error) => error,
+            error => {
+                let config = description.config_path.display();
+                problem(graph, format!("does not run as {config} describes it: {error}"))
+            }
+        })?;
+        let dimensions = width(description, &mut warm, &row, reading)?;
+        let card = Card {
+            name: description.name.clone(),
+            task: task.clone(),
+            model_type: description.model_type.clone(),
+            dimensions,
+            max_tokens: reader.as_ref().map_or(max_tokens, |reader| reader.max_tokens()),
+            max_batch_tokens,
+            queue: settings.queue.unwrap_or(config.queue),
+            backend: placement.name(),
+            dtype: dtype(&inspection),
+            fingerprint: fingerprint?,
+            layout: warm.layout,
+        };
+        let limits = Limits { queue: card.queue, batch_tokens: max_batch_tokens, pad: *pad };
+        Ok(Self { card, tokenizer, reader, reading, limits, warm, inspection })
+    }
+
+    /// What is known of it.
+    pub(crate) fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// What its graph holds.
+    pub(crate) fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+}
+
+/// The type that most of the weights have.
+fn dtype(inspection: &Inspection) -> String {
+    let most = inspection.weights.iter().max_by_key(|(_, count)| **count);
+    most.map_or_else(String::new, |(element, _)| element.name().to_owned())
+}
+
+/// Whether the tokenizer's ids have a place in the table of word vectors.
+fn fits(description: &Description, tokenizer: &TextTokenizer) -> Result<(), Error> {
+    let Some(vocabulary) = description.vocabulary else { return Ok(()) };
+    match tokenizer.largest_id() {
+        Some(largest) if largest as usize >= vocabulary => {
+            let config = description.config_path.display();
+            let text = format!("gives ids up to {largest}, but {config} has vocab_size {vocabulary}");
+            Err(problem(&description.tokenizer, text))
+        }
+        None => Err(problem(&description.tokenizer, "has no tokens")),
+        _ => Ok(()),
+    }
+}
+
+/// Components of a result, found by running a short row; checked against what the files say.
+fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading) -> Result<usize, Error> {
+    let short = Row::single(row.ids.iter().copied().take(8).collect());
+    let batch = Batch::new([&short].into_iter(), description.pad);
+    let unfit = |what: String| problem(&description.graph, what);
+    let backend = warm.backends.first_mut().ok_or_else(|| unfit("has no instance".into()))?;
+    let output = backend.run(&batch).and_then(|output| {
+        let width = output.width;
+        reading.rows(&output, &batch).map(|_| width)
+    });
+    let width = output.map_err(|error| unfit(format!("does not run: {error}")))?;
+    let wanted = match &description.task {
+        Task::Embed { .. } => description.width,
+        Task::CrossEncoder => Some(1),
+        Task::Sequence { labels, .. } | Task::Tokens { labels } => Some(labels.len()),
+        Task::LateInteraction(_) => None,
+    };
+    match wanted {
+        Some(wanted) if wanted != width => {
+            let config = description.config_path.display();
+            let what = if matches!(description.task, Task::Embed { .. }) { "hidden_size" } else { "labels" };
+            Err(unfit(format!("gives {width} numbers where {config} says {wanted} ({what})")))
+        }
+        _ => Ok(width),
+    }
+}
+
+/// The first half of a SHA-256 over all that results depend on besides the request, in hex.
+fn fingerprint(description: &Description, inspection: &Inspection, max_tokens: usize) -> Result<String, Error> {
+    let mut hash = Sha256::new();
+    hash.update((max_tokens as u64).to_le_bytes());
+    // Prompts are named by requests; what a name stands for is part of what they get.
+    hash.update(format!("{:?}", description.task));
+    let files = [&description.graph, &description.tokenizer].into_iter().chain(&inspection.external_files);
+    for path in files {
+        feed(&mut hash, path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;
+    }
+    Ok(hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn feed(hash: &mut Sha256, path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    hash.update(file.metadata()?.len().to_le_bytes());
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}

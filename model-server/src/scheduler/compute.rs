@@ -1,0 +1,247 @@
+//! What the device's threads do: the next batch, through a model, to its requests.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::{
+    Shared, State,
+    lane::{Key, Lane, Picked},
+    shares::CLASSES,
+};
+use crate::{
+    backend::{Backend, BackendError, Batch, Reading, Row},
+    error::Error,
+    metrics,
+};
+
+/// What is told a caller whose texts alone need more memory than there is.
+const MEMORY_AGAIN: Duration = Duration::from_secs(1);
+
+/// A batch to compute, taken out of its lane.
+struct Work {
+    lane: u64,
+    class: usize,
+    picked: Vec<Picked>,
+    backend: Box<dyn Backend>,
+    reading: Reading,
+    pad: u32,
+    name: Arc<str>,
+    slots: usize,
+    span: Span,
+}
+
+/// What became of a row.
+type Outcome = Result<Vec<f32>, BackendError>;
+
+/// One run of the backend.
+struct Run {
+    rows: usize,
+    length: usize,
+    took: Duration,
+    done: bool,
+}
+
+/// Works until the device is closed.
+pub(super) fn work(shared: &Shared) {
+    let mut state = shared.lock();
+    while !state.closed {
+        let Some(mut work) = state.next(shared.slots) else {
+            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(state);
+        // There may be room for another one beside it.
+        shared.work.notify_one();
+        let mut runs = Vec::new();
+        let rows: Vec<&Row> = work.picked.iter().map(|picked| &picked.row).collect();
+        let owners: Vec<(usize, Key)> = work.picked.iter().map(|picked| (picked.class, picked.key)).collect();
+        let (reading, pad) = (work.reading, work.pad);
+        let mut engine = Engine { backend: work.backend.as_mut(), reading, pad, runs: &mut runs };
+        let outcomes = work.span.in_scope(|| engine.run(&rows, &owners));
+        for run in &runs {
+            metrics::computed(&work.name, CLASSES[work.class], run.took);
+        }
+        state = shared.lock();
+        let ended = state.finish(work, outcomes, &runs);
+        shared.work.notify_all();
+        if ended.is_some() {
+            // Sessions may take a while to end: not under the lock.
+            drop(state);
+            drop(ended);
+            state = shared.lock();
+        }
+    }
+}
+
+impl State {
+    /// The next batch, if there is one and there is room for it.
+    fn next(&mut self, slots: usize) -> Option<Work> {
+        for lane in self.lanes.values_mut() {
+            (0..3).for_each(|class| lane.refuse_late(class));
+        }
+        let lanes = || self.lanes.iter().filter(|(_, lane)| lane.is_idle());
+        // For each class the model whose request is due first.
+        let first = [0, 1, 2].map(|class| {
+            let leads = lanes().filter_map(|(id, lane)| Some((lane.lead(class)?.0, *id)));
+            leads.min()
+        });
+        let cost = |class: usize| {
+            let (_, id) = first[class]?;
+            let lane = self.lanes.get(&id)?;
+            Some(lane.next_cost(lane.lead(class)?.1))
+        };
+        let class = self.shares.next([cost(0), cost(1), cost(2)])?;
+        let (_, id) = first[class]?;
+        let busy = self.busy;
+        let lane = self.lanes.get_mut(&id)?;
+        // What goes next waits for its cores. Were smaller batches let past it, it might for ever.
+        if busy + lane.slots > slots && busy > 0 {
+            return None;
+        }
+        let backend = lane.take()?;
+        let free = slots.saturating_sub(busy + lane.slots) / lane.slots;
+        let sharers = 1 + if lane.is_idle() { free } else { 0 };
+        let picked = lane.pick(class, sharers);
+        let work = lane.begin(id, class, picked, backend);
+        self.busy += work.slots;
+        Some(work)
+    }
+
+    /// Gives each row's numbers to its request, and answers those that are complete. Returns the lane
+    /// where this was the last batch of one that is closed.
+    fn finish(&mut self, work: Work, outcomes: Vec<Outcome>, runs: &[Run]) -> Option<Lane> {
+        self.busy -= work.slots;
+        let waiting = [0, 1, 2].map(|class| self.lanes.values().any(|lane| lane.lead(class).is_some()));
+        let took: Duration = runs.iter().map(|run| run.took).sum();
+        self.shares.spent(work.class, took.as_secs_f64(), waiting);
+        let lane = self.lanes.get_mut(&work.lane)?;
+        lane.put_back(work.backend);
+        for run in runs.iter().filter(|run| run.done) {
+            lane.profile.observe(run.rows, run.length, run.took);
+            lane.statistics.executed(run.rows, run.took);
+        }
+        let tokens: usize = work.picked.iter().map(|picked| picked.row.ids.len()).sum();
+        for (picked, outcome) in work.picked.into_iter().zip(outcomes) {
+            let share = took.mul_f64(picked.row.ids.len() as f64 / tokens.max(1) as f64);
+            lane.settle(&picked, outcome, share);
+        }
+        if lane.ended() { self.lanes.remove(&work.lane) } else { None }
+    }
+}
+
+impl Lane {
+    fn begin(&mut self, id: u64, class: usize, picked: Vec<Picked>, backend: Box<dyn Backend>) -> Work {
+        let now = Instant::now();
+        let mut span = Span::none();
+        let mut last: Option<Key> = None;
+        for Picked { class, key, .. } in &picked {
+            if last == Some(*key) {
+                continue;
+            }
+            last = Some(*key);
+            let name = Arc::clone(&self.name);
+            let Some(job) = self.job(*class, *key) else { continue };
+            if let Some(waited) = job.begin(now) {
+                metrics::queued(&name, job.class, waited);
+            }
+            if span.is_none() {
+                let rows = picked.len();
+                span = tracing::info_span!(parent: &job.span, "compute", model = %name, rows);
+            } else {
+                span.follows_from(&job.span);
+            }
+        }
+        let lengths: Vec<usize> = picked.iter().map(|picked| picked.row.ids.len()).collect();
+        let longest = lengths.iter().max().copied().unwrap_or(0);
+        let (read, padded) = (lengths.iter().sum::<usize>(), longest * lengths.len());
+        metrics::batch(&self.name, CLASSES[class], lengths.len(), read, padded - read);
+        let (name, slots) = (Arc::clone(&self.name), self.slots);
+        Work { lane: id, class, picked, backend, reading: self.reading, pad: self.limits.pad, name, slots, span }
+    }
+
+    /// Gives a row's numbers to its request. `share` is the compute that it took.
+    fn settle(&mut self, picked: &Picked, outcome: Outcome, share: Duration) {
+        let name = Arc::clone(&self.name);
+        let class = CLASSES[picked.class];
+        let Some(job) = self.job(picked.class, picked.key) else {
+            // Its caller has gone since, or another row of it failed.
+            metrics::wasted(&name, class, share);
+            return;
+        };
+        let error = match outcome {
+            Ok(numbers) => match job.keep(picked.index, numbers) {
+                true => None,
+                false => return,
+            },
+            Err(BackendError::OutOfMemory(reason)) => {
+                tracing::warn!(model = %name, reason, "a text alone needs more memory than there is");
+                metrics::refused(&name, class, "memory", 1);
+                Some(Error::Overloaded { retry_after: MEMORY_AGAIN })
+            }
+            Err(error) => Some(Error::Backend(error)),
+        };
+        if let Some(job) = self.remove(picked.class, picked.key)
+            && !job.answer(error)
+        {
+            metrics::wasted(&name, class, share);
+        }
+    }
+}
+
+/// Runs rows through a backend, whatever it takes.
+struct Engine<'a> {
+    backend: &'a mut dyn Backend,
+    reading: Reading,
+    pad: u32,
+    runs: &'a mut Vec<Run>,
+}
+
+impl Engine<'_> {
+    /// Computes rows, whose requests are `owners`. When memory does not suffice, they are halved; when
+    /// they fail otherwise, each request's rows are tried alone: the fault may be in the rows of one, and
+    /// the others, of other tenants perhaps, have no part in it.
+    fn run(&mut self, rows: &[&Row], owners: &[(usize, Key)]) -> Vec<Outcome> {
+        let all = |error: &BackendError| rows.iter().map(|_| Err(error.clone())).collect();
+        match self.once(rows) {
+            Ok(numbers) => numbers.into_iter().map(Ok).collect(),
+            Err(BackendError::OutOfMemory(_)) if rows.len() > 1 => {
+                let (first, second) = rows.split_at(rows.len() / 2);
+                let (of_first, of_second) = owners.split_at(rows.len() / 2);
+                let mut outcomes = self.run(first, of_first);
+                outcomes.extend(self.run(second, of_second));
+                outcomes
+            }
+            Err(error @ BackendError::OutOfMemory(_)) => all(&error),
+            Err(error) if owners.windows(2).all(|pair| pair[0] == pair[1]) => all(&error),
+            Err(_) => {
+                let mut outcomes = Vec::with_capacity(rows.len());
+                let mut at = 0;
+                for part in owners.chunk_by(|a, b| a == b) {
+                    outcomes.extend(self.run(&rows[at..at + part.len()], part));
+                    at += part.len();
+                }
+                outcomes
+            }
+        }
+    }
+
+    /// Runs the rows as one batch. A panic in there is a failure of this batch.
+    fn once(&mut self, rows: &[&Row]) -> Result<Vec<Vec<f32>>, BackendError> {
+        let batch = Batch::new(rows.iter().copied(), self.pad);
+        let started = Instant::now();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let output = self.backend.run(&batch)?;
+            self.reading.rows(&output, &batch)
+        }));
+        let result = result.unwrap_or_else(|_| Err(BackendError::Failed("the backend panicked".into())));
+        let (took, done) = (started.elapsed(), result.is_ok());
+        self.runs.push(Run { rows: batch.rows, length: batch.length, took, done });
+        result
+    }
+}

@@ -1,0 +1,217 @@
+//! What is measured of a model while it is loaded: which instances and threads suit it, and how long its
+//! batches take.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    backend::{Backend, BackendError, Batch, Reading, Row},
+    error::Error,
+    profile::{Profile, grid},
+};
+
+/// The part of the time that goes into choosing instances and threads.
+const CHOOSING: f64 = 0.4;
+/// The short batch whose throughput decides.
+const SHORT: (usize, usize) = (8, 16);
+/// How much slower a lone text may get for the sake of throughput.
+const SLOWER: f64 = 1.5;
+/// Throughput must be better by this factor for more sessions to be worth their memory.
+const BETTER: f64 = 1.05;
+
+/// How a model uses the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Batches that are computed side by side.
+    pub(crate) instances: usize,
+    /// Threads that compute one of them.
+    pub(crate) threads: usize,
+}
+
+/// A model to measure.
+pub(crate) struct Subject<'a> {
+    /// Makes a backend whose batches so many threads compute.
+    pub(crate) make: &'a dyn Fn(usize) -> Result<Box<dyn Backend>, Error>,
+    /// A row of the longest length, whose beginnings are rows as well.
+    pub(crate) row: &'a Row,
+    pub(crate) reading: Reading,
+    pub(crate) pad: u32,
+    pub(crate) max_batch_tokens: usize,
+}
+
+/// What was found.
+pub(crate) struct Warm {
+    pub(crate) backends: Vec<Box<dyn Backend>>,
+    pub(crate) layout: Layout,
+    pub(crate) profile: Profile,
+}
+
+/// The layouts worth trying where none is set: one batch on all cores, and one on each core; on many
+/// cores those between as well.
+pub(crate) fn layouts(cores: usize, instances: usize, threads: usize) -> Vec<Layout> {
+    match (instances, threads) {
+        (0, 0) => {
+            let doubling = std::iter::successors(Some(1), |n| Some(n * 4));
+            let fewer = doubling.take_while(|&n| n < cores).map(|n| Layout { instances: n, threads: cores / n });
+            let mut layouts: Vec<_> = fewer.collect();
+            layouts.push(Layout { instances: cores.min(64), threads: 1 });
+            layouts
+        }
+        (0, threads) => vec![Layout { instances: (cores / threads).max(1), threads }],
+        (instances, 0) => vec![Layout { instances, threads: (cores / instances).max(1) }],
+        (instances, threads) => vec![Layout { instances, threads }],
+    }
+}
+
+/// Chooses among `layouts` and measures the table, within about `time`; the first layout is taken as it is
+/// when there is no time.
+///
+/// # Errors
+/// When a backend cannot be made, or does not run.
+pub(crate) fn warm_up(subject: &Subject<'_>, layouts: &[Layout], time: Duration) -> Result<Warm, WarmUpError> {
+    let began = Instant::now();
+    let mut best: Option<(Warm, f64, f64)> = None;
+    for layout in layouts {
+        let mut backends = Vec::with_capacity(layout.instances);
+        for _ in 0..layout.instances {
+            backends.push((subject.make)(layout.threads)?);
+        }
+        // Each must run, also at its longest, before it is given work.
+        for backend in &mut backends {
+            subject.run(backend.as_mut(), 1, subject.row.ids.len().min(8))?;
+        }
+        subject.run(backends[0].as_mut(), 1, subject.row.ids.len())?;
+        let part = time.mul_f64(CHOOSING / layouts.len() as f64);
+        let warm = |backends| Warm { backends, layout: *layout, profile: Profile::new(1, &[]) };
+        if layouts.len() == 1 || time.is_zero() {
+            best = Some((warm(backends), 0.0, 0.0));
+            break;
+        }
+        let alone = subject.seconds(backends[0].as_mut(), 1, SHORT.1)?;
+        let speed = subject.throughput(&mut backends, part)?;
+        let wins = best.as_ref().is_none_or(|(_, lone, fast)| speed > fast * BETTER && alone <= lone * SLOWER);
+        tracing::debug!(instances = layout.instances, threads = layout.threads, alone, speed, wins, "layout measured");
+        if wins {
+            best = Some((warm(backends), alone, speed));
+        }
+    }
+    let Some((mut warm, ..)) = best else { return Err(WarmUpError::Nothing) };
+    let mut measured = Vec::new();
+    if !time.is_zero() {
+        for (batch, tokens) in grid(subject.row.ids.len(), subject.max_batch_tokens) {
+            // The first two always, so that there is something to tell others from.
+            if measured.len() >= 2 && began.elapsed() >= time {
+                break;
+            }
+            measured.push(((batch, tokens), subject.seconds(warm.backends[0].as_mut(), batch, tokens)?));
+        }
+    }
+    warm.profile = Profile::new(subject.row.ids.len(), &measured);
+    Ok(warm)
+}
+
+/// Why a model cannot be warmed up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WarmUpError {
+    /// A backend cannot be made.
+    #[error(transparent)]
+    Make(#[from] Error),
+    /// It does not run.
+    #[error(transparent)]
+    Run(#[from] BackendError),
+    /// There was no layout to try.
+    #[error("no instances")]
+    Nothing,
+}
+
+impl Subject<'_> {
+    fn batch(&self, rows: usize, tokens: usize) -> Batch {
+        let mut row = self.row.clone();
+        row.ids.truncate(tokens);
+        (row.second, row.attended) = (row.second.min(row.ids.len()), row.attended.min(row.ids.len()));
+        let rows = vec![row; rows];
+        Batch::new(rows.iter(), self.pad)
+    }
+
+    fn run(&self, backend: &mut dyn Backend, rows: usize, tokens: usize) -> Result<(), BackendError> {
+        let batch = self.batch(rows, tokens);
+        self.reading.rows(&backend.run(&batch)?, &batch).map(drop)
+    }
+
+    /// The seconds of a batch: of two tries the quicker, where that takes little.
+    fn seconds(&self, backend: &mut dyn Backend, rows: usize, tokens: usize) -> Result<f64, BackendError> {
+        let batch = self.batch(rows, tokens);
+        let mut best = f64::INFINITY;
+        for _ in 0..2 {
+            let began = Instant::now();
+            self.reading.rows(&backend.run(&batch)?, &batch)?;
+            best = best.min(began.elapsed().as_secs_f64());
+            if best > 0.03 {
+                break;
+            }
+        }
+        Ok(best)
+    }
+
+    /// Rows a second of short batches, with all instances at work for about `time`.
+    fn throughput(&self, backends: &mut [Box<dyn Backend>], time: Duration) -> Result<f64, BackendError> {
+        let rows = SHORT.0.min((self.max_batch_tokens / SHORT.1).max(1));
+        let batch = self.batch(rows, SHORT.1);
+        let began = Instant::now();
+        let worker = |backend: &mut Box<dyn Backend>| -> Result<usize, BackendError> {
+            let mut runs = 0;
+            while runs == 0 || began.elapsed() < time {
+                backend.run(&batch)?;
+                runs += 1;
+            }
+            Ok(runs)
+        };
+        let worker = &worker;
+        let runs: Result<Vec<usize>, BackendError> = std::thread::scope(|scope| {
+            let threads: Vec<_> = backends.iter_mut().map(|one| scope.spawn(move || worker(one))).collect();
+            let crashed = || BackendError::Failed("the backend panicked".into());
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(crashed()))).collect()
+        });
+        let runs: usize = runs?.into_iter().sum();
+        Ok((runs * rows) as f64 / began.elapsed().as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Output;
+
+    #[test]
+    fn layouts_use_all_cores_and_keep_what_is_set() {
+        let pairs = |cores, instances, threads| -> Vec<(usize, usize)> {
+            layouts(cores, instances, threads).iter().map(|l| (l.instances, l.threads)).collect()
+        };
+        assert_eq!(pairs(1, 0, 0), [(1, 1)]);
+        assert_eq!(pairs(2, 0, 0), [(1, 2), (2, 1)]);
+        assert_eq!(pairs(8, 0, 0), [(1, 8), (4, 2), (8, 1)]);
+        assert_eq!(pairs(8, 0, 2), [(4, 2)]);
+        assert_eq!(pairs(8, 3, 0), [(3, 2)]);
+        assert_eq!(pairs(8, 3, 5), [(3, 5)]);
+    }
+
+    struct Broken;
+
+    impl Backend for Broken {
+        fn run(&mut self, batch: &Batch) -> Result<Output, BackendError> {
+            Ok(Output { values: vec![f32::NAN; batch.rows], width: 1, each_token: false })
+        }
+    }
+
+    #[test]
+    fn a_model_that_gives_no_numbers_is_found_out() {
+        let subject = Subject {
+            make: &|_| Ok(Box::new(Broken)),
+            row: &Row::single(vec![1; 16]),
+            reading: Reading::Rows,
+            pad: 0,
+            max_batch_tokens: 64,
+        };
+        let error = warm_up(&subject, &layouts(2, 1, 1), Duration::ZERO).err().unwrap().to_string();
+        assert!(error.contains("not finite"), "{error}");
+    }
+}
