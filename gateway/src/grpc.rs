@@ -19,7 +19,7 @@ use prost_types::FileDescriptorSet;
 use proto::{
     conversation::v1::conversation_service_server, embeddings::v1::embeddings_service_server,
     generation::v1::generation_service_server, knowledge::v1::knowledge_service_server,
-    policy::v1::policy_service_server,
+    policy::v1::policy_service_server, reranking::v1::reranking_service_server,
 };
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
@@ -34,12 +34,13 @@ use crate::{
 };
 
 /// Services that customers may call, with the roles that serve them.
-const PUBLIC: [(&str, &str); 5] = [
+const PUBLIC: [(&str, &str); 6] = [
     (conversation_service_server::SERVICE_NAME, "conversation"),
     (embeddings_service_server::SERVICE_NAME, "embeddings"),
     (generation_service_server::SERVICE_NAME, "generation"),
     (knowledge_service_server::SERVICE_NAME, "knowledge"),
     (policy_service_server::SERVICE_NAME, "policy"),
+    (reranking_service_server::SERVICE_NAME, "reranking"),
 ];
 
 /// The health service, the gateway's own. Needs no key, like reflection.

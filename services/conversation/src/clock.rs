@@ -11,12 +11,18 @@ use crate::metrics;
 
 /// The stages, with the weight of each in what is left of the time. A stage that is quick leaves its
 /// rest to the ones that follow.
-const WEIGHTS: [(&str, u32); 5] =
-    [("inspect_input", 20), ("load_context", 20), ("embed_query", 30), ("retrieve", 40), ("generate", 60)];
+const WEIGHTS: [(&str, u32); 6] = [
+    ("inspect_input", 20),
+    ("load_context", 20),
+    ("embed_query", 30),
+    ("retrieve", 40),
+    ("rerank", 30),
+    ("generate", 60),
+];
 
 /// Stages that a turn can do without. These alone are cut for the sake of the first sentence; the
 /// others would end the turn with nothing while there is time for an answer.
-const OPTIONAL: [&str; 1] = ["embed_query"];
+const OPTIONAL: [&str; 2] = ["embed_query", "rerank"];
 
 /// The budget of a turn, and its accounts.
 pub(crate) struct Clock {

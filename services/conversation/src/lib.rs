@@ -1,7 +1,7 @@
 //! The conversation service: a turn from the customer's words to a checked reply.
 //!
-//! Serves `ConversationService`. Calls policy, embeddings, knowledge and generation. Owns the
-//! session context, redacted, behind `store`.
+//! Serves `ConversationService`. Calls policy, embeddings, knowledge, reranking and generation. Owns
+//! the session context, redacted, behind `store`.
 //!
 //! `turn` is the story of one turn, stage by stage; `clock` divides its budget and keeps its
 //! accounts.
@@ -12,11 +12,13 @@ mod error;
 mod metrics;
 mod phrases;
 mod request;
+mod rerank;
 mod service;
 mod store;
 mod turn;
 
-pub use config::Config;
+pub use config::{Config, Rerank};
+pub use rerank::request as rerank_request;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +29,7 @@ use switchboard_proto::{
     generation::v1::generation_service_client::GenerationServiceClient,
     knowledge::v1::knowledge_service_client::KnowledgeServiceClient,
     policy::v1::policy_service_client::PolicyServiceClient,
+    reranking::v1::reranking_service_client::RerankingServiceClient,
 };
 
 /// How often conversations that are too old are let go.
@@ -41,6 +44,7 @@ pub(crate) struct Peers {
     policy: PolicyServiceClient<mesh::Channel>,
     embeddings: EmbeddingsServiceClient<mesh::Channel>,
     knowledge: KnowledgeServiceClient<mesh::Channel>,
+    reranking: RerankingServiceClient<mesh::Channel>,
     generation: GenerationServiceClient<mesh::Channel>,
 }
 
@@ -55,6 +59,7 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
         policy: PolicyServiceClient::new(ctx.channel("policy")),
         embeddings: EmbeddingsServiceClient::new(ctx.channel("embeddings")),
         knowledge: KnowledgeServiceClient::new(ctx.channel("knowledge")).max_decoding_message_size(16 << 20),
+        reranking: RerankingServiceClient::new(ctx.channel("reranking")).max_encoding_message_size(16 << 20),
         generation: GenerationServiceClient::new(ctx.channel("generation"))
             .max_encoding_message_size(16 << 20),
     };

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     Config, Peers,
     request::Input,
+    rerank::Offer,
     store::{self, Store},
     turn::Turn,
 };
@@ -32,11 +33,13 @@ pub(crate) struct Conversations {
     config: Config,
     peers: Peers,
     store: Arc<dyn Store>,
+    reranking: Arc<Offer>,
 }
 
 impl Conversations {
     pub(crate) fn new(config: Config, peers: Peers, store: Arc<dyn Store>) -> Self {
-        Self { config, peers, store }
+        let reranking = Arc::new(Offer::new(config.rerank));
+        Self { config, peers, store, reranking }
     }
 }
 
@@ -57,6 +60,8 @@ impl ConversationService for Conversations {
             call,
             arrived,
             passages: self.config.passages,
+            candidates: self.config.rerank_candidates,
+            reranking: Arc::clone(&self.reranking),
             peers: self.peers.clone(),
             store: Arc::clone(&self.store),
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inspect_input ─┐
-//! load_context ──┴─ embed_query ─ retrieve ─ generate ═ inspect_output (sentence by sentence) ─ report
+//! load_context ──┴─ embed_query ─ retrieve ─ rerank ─ generate ═ inspect_output (by sentences) ─ report
 //! ```
 //!
 //! No customer text leaves [`Turn::run`] unredacted: what follows `inspect_input` sees only what
@@ -24,6 +24,7 @@ use switchboard_proto::{
     },
     knowledge::v1::{Correction, Filter, QueryForm, SearchRequest, SearchResponse},
     policy::v1::{Direction, InspectRequest, InspectResponse, Verdict},
+    reranking::v1::Method,
 };
 use switchboard_text::{context, redaction};
 use tokio::{sync::mpsc::Sender, time::Instant};
@@ -35,6 +36,7 @@ use crate::{
     metrics,
     phrases::Phrase,
     request::Input,
+    rerank::{self, Advice, Offer},
     store::{self, Conversation, Store},
 };
 
@@ -47,6 +49,9 @@ pub(crate) struct Turn {
     pub(crate) call: Call,
     pub(crate) arrived: Instant,
     pub(crate) passages: u32,
+    /// Passages to choose from where they are reranked.
+    pub(crate) candidates: u32,
+    pub(crate) reranking: Arc<Offer>,
     pub(crate) peers: Peers,
     pub(crate) store: Arc<dyn Store>,
 }
@@ -187,7 +192,7 @@ impl Turn {
                 return Some(self.lost(&lost, "the documents could not be searched"));
             }
         };
-        let (question, found) = match found.corrections.is_empty() {
+        let (question, mut found) = match found.corrections.is_empty() {
             true => (question, found),
             // The words found their way past the typos; the vector did not, so it is made again.
             false => {
@@ -205,6 +210,8 @@ impl Turn {
             clock.skip("generate", "no passage was found");
             return Some(self.phrase(Outcome::Unanswered, "no passage was found", Phrase::NoAnswer));
         }
+        self.rerank(clock, call, &mut found, notes).await;
+        found.hits.truncate(self.passages as usize);
         self.generate(clock, call, question, found, notes, events).await
     }
 
@@ -246,7 +253,7 @@ impl Turn {
                 "embed_query",
                 call,
                 async |call: Call| {
-                    let request = EmbedRequest { texts, model: String::new() };
+                    let request = EmbedRequest { texts, ..EmbedRequest::default() };
                     Ok(embeddings.embed(call.request(request)).await?.into_inner())
                 },
                 |found| format!("{} wordings", found.embeddings.len()),
@@ -273,7 +280,10 @@ impl Turn {
     ) -> Result<SearchResponse, Lost> {
         let request = SearchRequest {
             forms,
-            limit: self.passages,
+            limit: match self.reranking.advice() {
+                Advice::Ask => self.passages.max(self.candidates),
+                Advice::Skip(_) | Advice::Off => self.passages,
+            },
             filter: Some(Filter {
                 locale: self.input.locale.clone(),
                 audiences: self.input.audiences.clone(),
@@ -290,6 +300,50 @@ impl Turn {
                 |found| format!("{} passages", found.hits.len()),
             )
             .await
+    }
+
+    /// Puts the passages into a better order, if there is anything to order them by.
+    async fn rerank(&self, clock: &mut Clock, call: &Call, found: &mut SearchResponse, notes: &mut Notes) {
+        match self.reranking.advice() {
+            Advice::Ask if found.hits.len() > 1 => {}
+            Advice::Ask => return clock.skip("rerank", "there is nothing to order"),
+            Advice::Skip(why) => return clock.skip("rerank", why),
+            Advice::Off => return,
+        }
+        let request = rerank::request(&notes.understood, &self.input.locale, &found.hits);
+        let timing = clock.begin("rerank");
+        let mut reranking = self.peers.reranking.clone();
+        let ranked = timing
+            .limit(call, async |call: Call| Ok(reranking.rerank(call.request(request)).await?.into_inner()))
+            .await;
+        let took = timing.began.elapsed();
+        let ranked = match ranked {
+            Ok(ranked) => ranked,
+            Err(lost) => {
+                if lost == Lost::Failed(Code::Unavailable) {
+                    self.reranking.nothing("the service was not there a moment ago");
+                }
+                notes.degraded.push(format!("rerank: {}", lost.word()));
+                return clock.close(&timing, &Err::<(), _>(lost), took, |()| String::new());
+            }
+        };
+        let scored = ranked.ranking.iter().filter(|place| place.scored).count();
+        let by = match ranked.method() {
+            Method::Model if scored == 0 => {
+                notes.degraded.push(format!("rerank: {}", Lost::TimedOut.word()));
+                return clock.close(&timing, &Err::<(), _>(Lost::TimedOut), took, |()| String::new());
+            }
+            Method::Model => &ranked.model,
+            Method::Features => "what is known of them",
+            Method::None | Method::Unspecified => {
+                const WHY: &str = "no node has a model for it";
+                self.reranking.nothing(WHY);
+                return clock.enter(&timing, StageStatus::Skipped, took, WHY.into());
+            }
+        };
+        let detail = format!("{scored} of {} passages by {by}", found.hits.len());
+        found.hits = rerank::ordered(std::mem::take(&mut found.hits), &ranked.ranking);
+        clock.enter(&timing, StageStatus::Ok, took, detail);
     }
 
     /// Streams the reply, each sentence checked before it is sent.

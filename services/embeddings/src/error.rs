@@ -14,8 +14,8 @@ pub(crate) enum Error {
         /// Texts that were sent.
         texts: usize,
     },
-    /// Two calls of one request met different models, whose vectors must not be mixed. Try again:
-    /// nodes are being changed.
+    /// Calls of one request met different models again and again, whose vectors must not be mixed.
+    /// Try again: nodes are being changed.
     #[error("the model changed while the texts were embedded")]
     ModelChanged,
     /// The model-server found fault with what had been checked here. Give up.
@@ -39,10 +39,12 @@ impl Fault for Error {
 
 /// The status that the caller gets for one of the model-server.
 ///
-/// What the caller can act on is passed on whole, with its details. That a node has no embedding
-/// model at all is the same to a caller as that there is no node.
-pub(crate) fn from_upstream(status: Status) -> Status {
+/// What the caller can act on is passed on whole, with its details: of what was not checked here,
+/// that is the name of a prompt. That a node has no embedding model at all is the same to a caller as
+/// that there is no node.
+pub(crate) fn from_upstream(status: Status, prompted: bool) -> Status {
     match status.code() {
+        Code::InvalidArgument if prompted => status,
         Code::NotFound
         | Code::ResourceExhausted
         | Code::Unavailable

@@ -1,12 +1,15 @@
 //! Texts to vectors: the role `embeddings`.
 //!
 //! It serves `EmbeddingsService` (`Embed`, `EmbedStream`) and calls `InferenceService.Embed` of the
-//! role `inference`. It owns no state: it checks requests, embeds each distinct text once, and
-//! spreads a large request over calls that a model-server can batch well; see `embed`.
+//! role `inference`. It checks requests, embeds each distinct text once, and spreads a large request
+//! over calls that model-servers can batch well; see `embed`. Of what interactive callers asked for it
+//! remembers the vectors, in memory and within a bound; see `cache`.
 
+mod cache;
 mod config;
 mod embed;
 mod error;
+mod metrics;
 mod service;
 
 use switchboard_mesh as mesh;

@@ -12,6 +12,8 @@ use crate::embed::Embedder;
 
 const MOST_TEXTS: usize = 1024;
 const MOST_CHARACTERS: usize = 32_000;
+/// Bytes of a prompt's or a model's name.
+const LONGEST_NAME: usize = 256;
 
 /// The service over an [`Embedder`].
 pub(crate) struct Service {
@@ -26,6 +28,12 @@ impl Service {
 
 /// Checks a request whose fields lie at `prefix` in the message.
 fn check(request: &EmbedRequest, prefix: &str) -> Result<(), Status> {
+    for (field, name) in [("model", &request.model), ("prompt", &request.prompt)] {
+        if name.len() > LONGEST_NAME {
+            let message = format!("{} bytes; a name has at most {LONGEST_NAME}", name.len());
+            return Err(error::invalid(&format!("{prefix}{field}"), message));
+        }
+    }
     let count = request.texts.len();
     if !(1..=MOST_TEXTS).contains(&count) {
         let message = format!("{count} texts; 1 to {MOST_TEXTS} are allowed");
@@ -96,6 +104,9 @@ mod tests {
     struct Fake {
         calls: Arc<Mutex<Vec<inference::EmbedRequest>>>,
         fails_with: Option<Code>,
+        /// What the next calls end with.
+        failures: Arc<Mutex<Vec<Status>>>,
+        fingerprint: Arc<Mutex<String>>,
         drops_one: bool,
         renames: bool,
         hangs: bool,
@@ -117,6 +128,9 @@ mod tests {
             if let Some(code) = self.fails_with {
                 return Err(Status::new(code, "upstream says so"));
             }
+            if let Some(status) = self.failures.lock().unwrap().pop() {
+                return Err(status);
+            }
             if self.hangs {
                 std::future::pending::<()>().await;
             }
@@ -133,7 +147,8 @@ mod tests {
                 vectors.pop();
             }
             let model = if self.renames { format!("model-{number}") } else { "model".to_owned() };
-            Ok(Response::new(inference::EmbedResponse { vectors, model }))
+            let fingerprint = self.fingerprint.lock().unwrap().clone();
+            Ok(Response::new(inference::EmbedResponse { vectors, model, fingerprint }))
         }
 
         async fn rerank(
@@ -172,6 +187,13 @@ mod tests {
         ) -> Result<Response<inference::ListModelsResponse>, Status> {
             unreachable!()
         }
+
+        async fn profile(
+            &self,
+            _: Request<inference::ProfileRequest>,
+        ) -> Result<Response<inference::ProfileResponse>, Status> {
+            unreachable!()
+        }
     }
 
     async fn client(fake: &Fake, config: Config) -> EmbeddingsServiceClient<Channel> {
@@ -183,7 +205,13 @@ mod tests {
     }
 
     fn batch(texts: &[&str]) -> EmbedRequest {
-        EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), model: String::new() }
+        let texts = texts.iter().map(|&text| text.to_owned()).collect();
+        EmbedRequest { texts, ..EmbedRequest::default() }
+    }
+
+    /// The texts of each call so far.
+    fn sent(fake: &Fake) -> Vec<String> {
+        fake.calls.lock().unwrap().iter().map(|call| call.texts.join(" ")).collect()
     }
 
     #[tokio::test]
@@ -204,13 +232,89 @@ mod tests {
         let fake = Fake::default();
         let mut client = client(&fake, Config { texts_per_call: 100, ..Config::default() }).await;
         let texts: Vec<String> = (1..=1024).map(|n| "x".repeat(n)).collect();
-        let request = EmbedRequest { texts, model: "named".into() };
+        let request = EmbedRequest { texts, model: "named".into(), ..EmbedRequest::default() };
         let reply = client.embed(call("t").request(request)).await.unwrap().into_inner();
         assert!(reply.embeddings.iter().zip(1_u32..).all(|(embedding, n)| embedding.tokens == n));
         assert!(!reply.embeddings[99].truncated && reply.embeddings[100].truncated);
         let calls = fake.calls.lock().unwrap();
         assert_eq!(calls.len(), 11);
         assert!(calls.iter().all(|call| call.texts.len() <= 100 && call.model == "named"));
+    }
+
+    #[tokio::test]
+    async fn a_text_that_was_embedded_is_not_sent_again() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config::default()).await;
+        client.embed(call("t").request(batch(&["aa", "b"]))).await.unwrap();
+        let reply = client.embed(call("t").request(batch(&["cccc", "b", "aa"]))).await.unwrap().into_inner();
+        let lengths: Vec<_> = reply.embeddings.iter().map(|embedding| embedding.tokens).collect();
+        assert_eq!((lengths, reply.model.as_str()), (vec![4, 1, 2], "model"));
+        assert_eq!(sent(&fake), ["aa b", "cccc"]);
+        // Another prompt, another model and another tenant each have their own.
+        let prompted = EmbedRequest { prompt: "query".into(), ..batch(&["b"]) };
+        client.embed(call("t").request(prompted)).await.unwrap();
+        client.embed(call("t").request(EmbedRequest { model: "m".into(), ..batch(&["b"]) })).await.unwrap();
+        client.embed(call("u").request(batch(&["b"]))).await.unwrap();
+        assert_eq!(sent(&fake)[2..], ["b", "b", "b"]);
+        assert_eq!(fake.calls.lock().unwrap()[2].prompt, "query");
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_reads_the_cache_and_leaves_it_as_it_is() {
+        let fake = Fake::default();
+        let mut client = client(&fake, Config::default()).await;
+        let ingest = call("t").with_class(switchboard_mesh::Class::Batch);
+        for _ in 0..2 {
+            client.embed(ingest.request(batch(&["a"]))).await.unwrap();
+        }
+        client.embed(call("t").request(batch(&["a"]))).await.unwrap();
+        client.embed(ingest.request(batch(&["a"]))).await.unwrap();
+        assert_eq!(sent(&fake), ["a", "a", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_new_model_makes_every_vector_of_an_answer() {
+        let fake = Fake { fingerprint: Arc::new(Mutex::new("one".into())), ..Fake::default() };
+        let mut client = client(&fake, Config::default()).await;
+        client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap();
+        "two".clone_into(&mut fake.fingerprint.lock().unwrap());
+        let reply = client.embed(call("t").request(batch(&["a", "c"]))).await.unwrap().into_inner();
+        assert_eq!(reply.fingerprint, "two");
+        // `c` brought the news, so `a` had to be made anew; what is left of the old is gone.
+        client.embed(call("t").request(batch(&["b"]))).await.unwrap();
+        assert_eq!(sent(&fake), ["a b", "c", "a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_that_answers_everything_still_hears_of_a_new_model() {
+        let fake = Fake { fingerprint: Arc::new(Mutex::new("one".into())), ..Fake::default() };
+        let mut client = client(&fake, Config::default()).await;
+        client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap();
+        "two".clone_into(&mut fake.fingerprint.lock().unwrap());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let reply = client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap().into_inner();
+        assert_eq!((reply.fingerprint.as_str(), sent(&fake).as_slice()), ("two", &["a b".to_owned(), "a".into(), "b".into()][..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_could_not_be_taken_is_sent_again_alone() {
+        let fake = Fake::default();
+        let mut details = tonic_types::ErrorDetails::new();
+        details.set_retry_info(Some(Duration::from_millis(200)));
+        use tonic_types::StatusExt as _;
+        let full = Status::with_error_details(Code::ResourceExhausted, "full", details);
+        *fake.failures.lock().unwrap() = vec![Status::unavailable("gone"), full];
+        let config = Config { texts_per_call: 1, calls_at_once: 1, ..Config::default() };
+        let mut client = client(&fake, config).await;
+        let began = tokio::time::Instant::now();
+        let reply = client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap().into_inner();
+        assert_eq!((reply.embeddings.len(), sent(&fake).join(" ")), (2, "a a a b".into()));
+        assert!(began.elapsed() >= Duration::from_millis(200), "the node named its time");
+        // With less time than the node asks for, its status is the answer at once.
+        fake.failures.lock().unwrap().push(Status::unavailable("gone"));
+        let soon = call("t").until(switchboard_mesh::Deadline::after(Duration::from_millis(5)));
+        let status = client.embed(soon.request(batch(&["c"]))).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
     }
 
     #[tokio::test]
@@ -224,7 +328,7 @@ mod tests {
         }
         // The longest texts that are allowed, and one too many: still told which field it was.
         let texts = vec!["a".repeat(MOST_CHARACTERS); MOST_TEXTS + 1];
-        let request = EmbedRequest { texts, model: String::new() };
+        let request = EmbedRequest { texts, ..EmbedRequest::default() };
         let status = client.embed(call("t").request(request)).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().contains("texts"), "{}", status.message());

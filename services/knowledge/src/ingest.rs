@@ -241,6 +241,7 @@ impl Ingest {
             let request = EmbedRequest {
                 texts: batch.iter().map(|&at| texts[at].clone()).collect(),
                 model: self.config.embedding_model.clone(),
+                ..EmbedRequest::default()
             };
             let answer = self
                 .embeddings

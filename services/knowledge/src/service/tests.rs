@@ -59,7 +59,7 @@ impl EmbeddingsService for FakeEmbeddings {
             .iter()
             .map(|text| emb::Embedding { values: embed(text), tokens: 1, truncated: false })
             .collect();
-        Ok(Response::new(emb::EmbedResponse { embeddings, model: "fake".into() }))
+        Ok(Response::new(emb::EmbedResponse { embeddings, model: "fake".into(), ..Default::default() }))
     }
 
     async fn embed_stream(
