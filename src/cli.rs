@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod eval;
 mod ingest;
+mod models;
 mod show;
 mod up;
 
@@ -35,6 +36,7 @@ Examples:
   switchboard ask \"Can I return worn shoes?\"      ask them, in this process
   switchboard up                                  serve every role; prints an API key once
   switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
+  switchboard models list                         the models that this machine has
   switchboard config print                        every setting with its value";
 
 /// Flags of every command.
@@ -47,7 +49,7 @@ struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Set any configuration key, such as `--set conversation.passages=12`; may be repeated
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = switchboard_mesh::config::key_value)]
     set: Vec<(String, String)>,
 }
 
@@ -64,14 +66,12 @@ enum Command {
     /// Measure how well your documents can be searched
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    /// List, check, fetch, import and measure models
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-}
-
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as conversation.passages=12")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 impl Global {
@@ -105,6 +105,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Ask(args) => ask::ask(&cli.global, args).await,
             Command::Ingest(args) => ingest::ingest(&cli.global, args).await,
             Command::Eval(command) => eval::eval(&cli.global, command).await,
+            Command::Models(command) => models::models(&cli.global, command).await,
             Command::Config(command) => config::config(&cli.global, &command),
         }
     });

@@ -1,15 +1,16 @@
 //! The whole configuration: one TOML file, environment over it, flags over that.
 //!
 //! `SWITCHBOARD__KNOWLEDGE__MAX_DOCUMENT_BYTES=1000` sets `knowledge.max_document_bytes`. Unknown
-//! keys are errors. This is the one place that reads the environment.
+//! keys are errors. How it is loaded is the mesh's: every binary does it alike.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use switchboard_mesh::config::{Environment, Invalid};
-
-/// The prefix of variables that set keys.
-const PREFIX: &str = "SWITCHBOARD__";
+pub(crate) use switchboard_mesh::config::{ConfigError, Process};
+use switchboard_mesh::{
+    bootstrap::NodeConfig,
+    config::{self as mesh_config, Environment, Invalid},
+};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -18,7 +19,7 @@ pub(crate) struct Config {
     /// Where this node keeps its state.
     pub(crate) data: DataFolder,
     /// The node's own listener and its drain.
-    pub(crate) node: Node,
+    pub(crate) node: NodeConfig,
     /// Roles that run elsewhere: role to URL.
     pub(crate) peers: BTreeMap<String, String>,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
@@ -28,7 +29,9 @@ pub(crate) struct Config {
     pub(crate) knowledge: switchboard_knowledge::Config,
     pub(crate) embeddings: switchboard_embeddings::Config,
     pub(crate) policy: switchboard_policy::Config,
+    pub(crate) reranking: switchboard_reranking::Config,
     pub(crate) inference: switchboard_model_server::Config,
+    pub(crate) hub: Hub,
 }
 
 /// The folder for state; `switchboard-data` by default.
@@ -42,69 +45,32 @@ impl Default for DataFolder {
     }
 }
 
-/// The section `[node]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// The section `[hub]`: where `models pull` takes models from.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Node {
-    /// Where `serve` listens for other nodes.
-    pub(crate) listen: std::net::SocketAddr,
-    /// How long open calls may take to finish once the node drains.
-    #[serde(with = "humantime_serde")]
-    pub(crate) drain: std::time::Duration,
+pub(crate) struct Hub {
+    /// URL of a model hub; empty takes the variable `HF_ENDPOINT`, else the public Hugging Face hub.
+    pub(crate) endpoint: String,
+    /// File that holds the access token; empty takes the variable `HF_TOKEN`, else the file that
+    /// `HF_TOKEN_PATH` names, else asks without one.
+    pub(crate) token_file: PathBuf,
+    /// PEM file of the certificates to trust; empty takes the variable `SSL_CERT_FILE`, else those of
+    /// the public authorities, which are built in.
+    pub(crate) certificates: PathBuf,
 }
 
-impl Default for Node {
-    fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], 7070).into(), drain: std::time::Duration::from_secs(10) }
-    }
-}
-
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
-    /// The file is not there, or cannot be read.
-    #[error("config file {path:?} cannot be read")]
-    Read { path: PathBuf, source: std::io::Error },
-    /// The file is not TOML.
-    #[error("config file {path:?} is not TOML")]
-    Syntax { path: PathBuf, source: Box<toml::de::Error> },
-    /// A key is unknown, or its value has the wrong type.
-    #[error("{key} (from {origin}): {reason}")]
-    Key { key: String, origin: Origin, reason: String },
-    /// A value is out of range.
-    #[error(transparent)]
-    Value(#[from] Invalid),
-}
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    File(PathBuf),
-    Variable(String),
-    Flag(String),
-    Unknown,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Variable(name) => write!(f, "environment variable {name}"),
-            Self::Flag(name) => write!(f, "--set {name}"),
-            Self::Unknown => f.write_str("the configuration"),
+impl Hub {
+    fn check(&self) -> Result<(), Invalid> {
+        let uri = self.endpoint.parse::<http::Uri>().ok();
+        let usable = uri.is_some_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some()
+                && uri.query().is_none()
+        });
+        if self.endpoint.is_empty() || usable {
+            return Ok(());
         }
-    }
-}
-
-/// The environment of this process.
-pub(crate) struct Process;
-
-impl Environment for Process {
-    fn variables(&self) -> Vec<(String, String)> {
-        // Values that are not UTF-8 cannot be ours.
-        std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .collect()
+        Err(Invalid::new("hub.endpoint", &self.endpoint, "empty, or a URL such as https://hub.example"))
     }
 }
 
@@ -118,108 +84,9 @@ pub(crate) fn load(
     environment: &dyn Environment,
     overrides: &[(String, String)],
 ) -> Result<Config, ConfigError> {
-    // Everything stands on the defaults, so that a part of a table can be set alone.
-    let defaults = toml::Table::try_from(Config::default());
-    let mut table = defaults.unwrap_or_default();
-    let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
-        let file: toml::Table = text
-            .parse()
-            .map_err(|source| ConfigError::Syntax { path: path.clone(), source: Box::new(source) })?;
-        lay_over(&mut table, file);
-    }
-    let mut variables = environment.variables();
-    variables.sort();
-    for (name, value) in &variables {
-        if let Some(key) = name.strip_prefix(PREFIX) {
-            let key = key.to_lowercase().replace("__", ".");
-            set(&mut table, &key, value, Origin::Variable(name.clone()), &mut origins)?;
-        }
-    }
-    for (key, value) in overrides {
-        set(&mut table, key, value, Origin::Flag(key.clone()), &mut origins)?;
-    }
-    let parsed: Result<Config, _> = serde_path_to_error::deserialize(toml::Value::Table(table));
-    let config = parsed.map_err(|error| {
-        let key = error.path().to_string();
-        let reason = error.inner().to_string().trim().to_owned();
-        // An unknown key is reported at its parent: look for what was set below it as well.
-        let below = |set: &str| set == key || set.starts_with(&format!("{key}.")) || key == ".";
-        let origin =
-            origins.iter().find(|(set, _)| below(set) && (**set == key || reason_names(&reason, set)));
-        let origin = origin.map(|(_, origin)| origin.clone());
-        let origin =
-            origin.or_else(|| file.map(|path| Origin::File(path.clone()))).unwrap_or(Origin::Unknown);
-        ConfigError::Key { key, origin, reason }
-    })?;
+    let config: Config = mesh_config::load(file.map(PathBuf::as_path), environment, overrides)?;
     config.check()?;
     Ok(config)
-}
-
-fn reason_names(reason: &str, key: &str) -> bool {
-    key.rsplit('.').next().is_some_and(|last| reason.contains(&format!("`{last}`")))
-}
-
-/// Lays the keys of `over` over those of `under`, table by table.
-fn lay_over(under: &mut toml::Table, over: toml::Table) {
-    for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
-            (_, value) => {
-                under.insert(key, value);
-            }
-        }
-    }
-}
-
-/// Sets a dotted key. Where the default is no string, the text is taken as TOML if it is a number, a
-/// boolean or an array; else it is the string.
-fn set(
-    table: &mut toml::Table,
-    key: &str,
-    text: &str,
-    origin: Origin,
-    origins: &mut BTreeMap<String, Origin>,
-) -> Result<(), ConfigError> {
-    let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let value = match parsed {
-        Some(
-            value @ (toml::Value::Integer(_)
-            | toml::Value::Float(_)
-            | toml::Value::Boolean(_)
-            | toml::Value::Array(_)),
-        ) => value,
-        _ => toml::Value::String(text.to_owned()),
-    };
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let Some(last) = parts.pop().filter(|last| !last.is_empty()) else {
-        return Err(ConfigError::Key {
-            key: key.into(),
-            origin,
-            reason: "a key such as knowledge.chunk_characters".into(),
-        });
-    };
-    let mut place = table;
-    for part in parts {
-        let next = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        place = match next {
-            toml::Value::Table(next) => next,
-            _ => {
-                let reason = format!("`{part}` is a value, not a table");
-                return Err(ConfigError::Key { key: key.into(), origin, reason });
-            }
-        };
-    }
-    let value = if place.get(last).is_some_and(toml::Value::is_str) {
-        toml::Value::String(text.to_owned())
-    } else {
-        value
-    };
-    place.insert(last.to_owned(), value);
-    origins.insert(key.to_owned(), origin);
-    Ok(())
 }
 
 impl Config {
@@ -235,7 +102,9 @@ impl Config {
         self.knowledge.check()?;
         self.embeddings.check()?;
         self.policy.check()?;
+        self.reranking.check()?;
         self.inference.check()?;
+        self.hub.check()?;
         for (role, url) in &self.peers {
             let key = format!("peers.{role}");
             if crate::roles::Role::parse(role).is_none() {

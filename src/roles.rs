@@ -13,17 +13,19 @@ pub(crate) enum Role {
     Inference,
     Knowledge,
     Policy,
+    Reranking,
 }
 
 impl Role {
     /// Every role, in order of name.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Conversation,
         Self::Embeddings,
         Self::Generation,
         Self::Inference,
         Self::Knowledge,
         Self::Policy,
+        Self::Reranking,
     ];
 
     /// The name in commands, config and metrics.
@@ -35,6 +37,7 @@ impl Role {
             Self::Inference => switchboard_model_server::ROLE,
             Self::Knowledge => switchboard_knowledge::ROLE,
             Self::Policy => switchboard_policy::ROLE,
+            Self::Reranking => switchboard_reranking::ROLE,
         }
     }
 
@@ -55,6 +58,7 @@ impl Role {
             Self::Inference => switchboard_model_server::start(config.inference.clone(), ctx).await,
             Self::Knowledge => switchboard_knowledge::start(config.knowledge.clone(), ctx).await,
             Self::Policy => switchboard_policy::start(config.policy.clone(), ctx).await,
+            Self::Reranking => switchboard_reranking::start(config.reranking.clone(), ctx).await,
         }
     }
 }

@@ -55,9 +55,9 @@ pub(crate) struct IngestArgs {
 }
 
 /// A file that is to be stored.
-struct File {
-    id: String,
-    path: PathBuf,
+pub(crate) struct File {
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
 }
 
 /// What became of everything.
@@ -158,7 +158,8 @@ pub(crate) async fn send(
     }
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, String> {
+/// Reads a file, unless it is far too large.
+pub(crate) async fn read(path: &Path) -> Result<Vec<u8>, String> {
     let size = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?.len();
     if size > LARGEST_FILE {
         return Err(format!("{size} bytes; at most {LARGEST_FILE} are read"));
@@ -167,7 +168,7 @@ async fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Every file under `paths`, in order, hidden ones and links left out.
-fn collect(paths: &[PathBuf]) -> Result<Vec<File>> {
+pub(crate) fn collect(paths: &[PathBuf]) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for path in paths {
         let kind = std::fs::metadata(path).with_context(|| format!("{path:?} cannot be read"))?;

@@ -105,16 +105,21 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
     roles.sort();
     roles.dedup();
     let node = Node::start(&config, &roles).await?;
-    let address = node.listen(config.node.listen).await?;
+    let (address, metrics) = node.listen(&config).await?;
     let signals = node.ready()?;
     let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     if args.json {
         let ready_ms = began.elapsed().as_millis();
-        let line =
-            serde_json::json!({ "grpc": format!("http://{address}"), "roles": names, "ready_ms": ready_ms });
+        let line = serde_json::json!({
+            "grpc": format!("http://{address}"), "metrics": metrics.map(|at| format!("http://{at}/metrics")),
+            "roles": names, "ready_ms": ready_ms,
+        });
         show::line(&line.to_string());
     } else {
         show::line(&format!("serving {} on http://{address}", names.join(", ")));
+        if let Some(metrics) = metrics {
+            show::line(&format!("metrics on http://{metrics}/metrics"));
+        }
     }
     node.serve_until(signals).await;
     Ok(ExitCode::SUCCESS)

@@ -25,8 +25,8 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 /// Every role, in order of name.
-pub(crate) const ALL: [&str; 6] =
-    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy"];
+pub(crate) const ALL: [&str; 7] =
+    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy", "reranking"];
 
 /// Roles in this process.
 pub(crate) struct Mesh {
@@ -67,6 +67,7 @@ impl Mesh {
                 "inference" => switchboard_model_server::start(inference_config(), &ctx).await,
                 "knowledge" => switchboard_knowledge::start(Default::default(), &ctx).await,
                 "policy" => switchboard_policy::start(Default::default(), &ctx).await,
+                "reranking" => switchboard_reranking::start(Default::default(), &ctx).await,
                 other => panic!("no role {other}"),
             };
             let started = started
