@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use switchboard_onnx::inspect;
+
 use crate::{
     Config, Error,
     backend::{Backend, Batch, Row},
@@ -58,6 +60,8 @@ pub struct Cell {
 pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -> Result<Vec<Cell>, Error> {
     let runtime = Runtime::load(&library::find(&config.runtime)?)?;
     let description = repository::describe(&request.model)?;
+    inspect::inspect(&description.graph, &description.folder)
+        .map_err(|error| problem(&description.graph, format!("cannot be used: {error}")))?;
     let longest = request.tokens.iter().max().copied().unwrap_or_default();
     if let Some(most) = description.max_tokens.filter(|most| *most < longest) {
         return Err(problem(&request.model, format!("reads at most {most} tokens, not {longest}")));
@@ -114,7 +118,11 @@ impl Times {
     }
 }
 
-fn measure(models: &mut [OnnxModel], batch: &Batch, seconds: f64) -> Result<Times, crate::backend::BackendError> {
+fn measure(
+    models: &mut [OnnxModel],
+    batch: &Batch,
+    seconds: f64,
+) -> Result<Times, crate::backend::BackendError> {
     for model in &mut *models {
         model.run(batch)?;
     }

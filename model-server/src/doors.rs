@@ -33,27 +33,26 @@ const LARGEST_TEXT: usize = 1 << 20;
 /// doors are, trusts its callers; the gateway does not lead here.
 const NO_TENANT: &str = "default";
 
-/// The doors' routes, and the full names of their services.
-pub(crate) fn routes(registry: &Arc<Registry>, health: &Health) -> (Routes, Vec<&'static str>) {
+/// The full names of the doors' services.
+pub(crate) const SERVICES: [&str; 6] = [
+    grpc_inference_service_server::SERVICE_NAME,
+    info_server::SERVICE_NAME,
+    embed_server::SERVICE_NAME,
+    predict_server::SERVICE_NAME,
+    rerank_server::SERVICE_NAME,
+    tokenize_server::SERVICE_NAME,
+];
+
+/// The doors' routes.
+pub(crate) fn routes(registry: &Arc<Registry>, health: &Health) -> Routes {
     let open_inference = open_inference::Door::new(Arc::clone(registry), health.clone());
     let tei = tei::Door::new(Arc::clone(registry));
-    let routes = Routes::new(
-        GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(LARGEST_REQUEST),
-    )
-    .add_service(InfoServer::new(tei.clone()))
-    .add_service(EmbedServer::new(tei.clone()).max_decoding_message_size(LARGEST_TEXT))
-    .add_service(PredictServer::new(tei.clone()).max_decoding_message_size(LARGEST_TEXT))
-    .add_service(RerankServer::new(tei.clone()).max_decoding_message_size(LARGEST_REQUEST))
-    .add_service(TokenizeServer::new(tei).max_decoding_message_size(LARGEST_TEXT));
-    let services = vec![
-        grpc_inference_service_server::SERVICE_NAME,
-        info_server::SERVICE_NAME,
-        embed_server::SERVICE_NAME,
-        predict_server::SERVICE_NAME,
-        rerank_server::SERVICE_NAME,
-        tokenize_server::SERVICE_NAME,
-    ];
-    (routes, services)
+    Routes::new(GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(InfoServer::new(tei.clone()))
+        .add_service(EmbedServer::new(tei.clone()).max_decoding_message_size(LARGEST_TEXT))
+        .add_service(PredictServer::new(tei.clone()).max_decoding_message_size(LARGEST_TEXT))
+        .add_service(RerankServer::new(tei.clone()).max_decoding_message_size(LARGEST_REQUEST))
+        .add_service(TokenizeServer::new(tei).max_decoding_message_size(LARGEST_TEXT))
 }
 
 /// The call that `request` belongs to, with a tenant.

@@ -34,8 +34,9 @@ pub(crate) fn of_text(logits: &[f32], names: &[String], independent: bool, raw: 
         (false, false) => softmax(logits),
     };
     let named = names.iter().zip(scores).enumerate();
-    let mut labels: Vec<Label> =
-        named.map(|(index, (name, score))| Label { index, name: name.clone(), score, span: (0, 0) }).collect();
+    let mut labels: Vec<Label> = named
+        .map(|(index, (name, score))| Label { index, name: name.clone(), score, span: (0, 0) })
+        .collect();
     labels.sort_by(|a, b| b.score.total_cmp(&a.score));
     labels
 }
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_kind_are_joined() {
-        let label = |name: &str, score, from| Label { index: 0, name: name.into(), score, span: (from, from + 2) };
+        let label =
+            |name: &str, score, from| Label { index: 0, name: name.into(), score, span: (from, from + 2) };
         let joined = join(vec![
             label("B-PER", 0.5, 0),
             label("I-PER", 1.0, 3),

@@ -40,9 +40,12 @@ impl Reader {
         let id = |token: &str| tokenizer.id(token).ok_or_else(|| format!("has no token {token:?}"));
         let mut skipped = BTreeSet::new();
         if late.skip_punctuation {
-            skipped.extend((b'!'..=b'~').map(char::from).filter(char::is_ascii_punctuation).filter_map(|c| {
-                tokenizer.id(c.encode_utf8(&mut [0; 4]))
-            }));
+            skipped.extend(
+                (b'!'..=b'~')
+                    .map(char::from)
+                    .filter(char::is_ascii_punctuation)
+                    .filter_map(|c| tokenizer.id(c.encode_utf8(&mut [0; 4]))),
+            );
         }
         Ok(Self {
             query_tokens: late.query_tokens.min(max_tokens),
@@ -103,7 +106,8 @@ impl Reader {
             return 0.0;
         }
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let best = |token: &[f32]| document.iter().map(|other| dot(token, other)).fold(f32::NEG_INFINITY, f32::max);
+        let best =
+            |token: &[f32]| document.iter().map(|other| dot(token, other)).fold(f32::NEG_INFINITY, f32::max);
         query.chunks_exact(width).map(best).sum()
     }
 }

@@ -65,8 +65,7 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let health = ctx.health.clone();
     let lost = move || {
         tracing::error!("a thread that computes has ended; restart the node");
-        health.set(SERVICE, false);
-        health.set("", false);
+        services().chain([""]).for_each(|service| health.set(service, false));
     };
     let open = move || {
         let repository = repository(&config)?;
@@ -77,10 +76,14 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let registry = registry.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
     let registry = Arc::new(registry);
     let server = InferenceServiceServer::new(Service::new(Arc::clone(&registry)));
-    let (routes, mut services) = doors::routes(&registry, &ctx.health);
-    services.insert(0, SERVICE);
-    let routes = routes.add_service(server.max_decoding_message_size(LARGEST_REQUEST));
-    Ok(mesh::Mounted { role: ROLE, routes, services })
+    let server = server.max_decoding_message_size(LARGEST_REQUEST);
+    let routes = doors::routes(&registry, &ctx.health).add_service(server);
+    Ok(mesh::Mounted { role: ROLE, routes, services: services().collect() })
+}
+
+/// The full names of all that the role serves.
+fn services() -> impl Iterator<Item = &'static str> {
+    std::iter::once(SERVICE).chain(doors::SERVICES)
 }
 
 /// The folder of models: the configured one; when that is empty, the first of the usual ones.

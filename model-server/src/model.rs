@@ -1,8 +1,8 @@
 //! A loaded model: its tokenizer, its queue, and what it does with texts.
 
-mod load;
 #[cfg(test)]
 mod goldens;
+mod load;
 #[cfg(test)]
 mod tests;
 
@@ -218,8 +218,9 @@ impl Model {
                 let (tally, places) = self.admit(texts.len() + 1, call)?;
                 let query = reader.query(&self.tokenizer, &query, truncation)?;
                 let for_texts = Arc::clone(reader);
-                let prepare =
-                    move |tokenizer: &TextTokenizer, text: &str| for_texts.document(tokenizer, text, truncation);
+                let prepare = move |tokenizer: &TextTokenizer, text: &str| {
+                    for_texts.document(tokenizer, text, truncation)
+                };
                 let prepared = self.prepare(texts, prepare).await.map(|mut prepared| {
                     prepared.timing.tokens += query.count;
                     prepared.tokens.push(query);
@@ -262,7 +263,9 @@ impl Model {
         if !second_texts.is_empty() && (each_token || second_texts.len() != texts.len()) {
             let problem = match each_token {
                 true => "the model labels tokens of single texts".to_owned(),
-                false => format!("{} for {} texts; as many or none are allowed", second_texts.len(), texts.len()),
+                false => {
+                    format!("{} for {} texts; as many or none are allowed", second_texts.len(), texts.len())
+                }
             };
             return Err(Error::invalid("second_texts", problem));
         }
@@ -354,7 +357,8 @@ impl Model {
     ) -> Result<Prepared, Error> {
         let began = Instant::now();
         let characters = inputs.iter().map(Input::characters).sum();
-        let tokens: Result<Vec<Tokens>, Error> = if inputs.iter().map(Input::bytes).sum::<usize>() <= INLINE_BYTES
+        let tokens: Result<Vec<Tokens>, Error> = if inputs.iter().map(Input::bytes).sum::<usize>()
+            <= INLINE_BYTES
         {
             inputs.iter().map(|input| prepare(&self.tokenizer, input.borrowed())).collect()
         } else {

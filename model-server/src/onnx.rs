@@ -11,8 +11,8 @@ use std::{
 };
 
 use ort::{
-    ep::{CUDA, ExecutionProviderDispatch, TensorRT},
     environment::Environment,
+    ep::{CUDA, ExecutionProviderDispatch, TensorRT},
     logging::LogLevel,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{DynValue, TensorElementType, TensorRef, ValueType},
@@ -137,9 +137,8 @@ impl OnnxModel {
         placement: Placement,
         threads: usize,
     ) -> Result<Self, Error> {
-        let session = session(runtime, graph, placement, threads).map_err(|error| {
-            problem(graph, format!("cannot be run by {}: {error}", placement.name()))
-        })?;
+        let session = session(runtime, graph, placement, threads)
+            .map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))?;
         let mut inputs = Vec::new();
         for input in session.inputs() {
             let name = input.name();
@@ -152,7 +151,10 @@ impl OnnxModel {
                 Some(TensorElementType::Int32) => inputs.push((known, false)),
                 _ => {
                     let is = input.dtype();
-                    return Err(problem(graph, format!("wants {name} as {is}; int64 and int32 are supported")));
+                    return Err(problem(
+                        graph,
+                        format!("wants {name} as {is}; int64 and int32 are supported"),
+                    ));
                 }
             }
         }
@@ -167,13 +169,19 @@ impl OnnxModel {
         let Some((output, kind)) = output else {
             let there: Vec<_> = session.outputs().iter().map(|output| output.name().to_owned()).collect();
             let (known, there) = (known.join(" or "), there.join(", "));
-            return Err(problem(graph, format!("has no output {known}, which this task needs; it gives {there}")));
+            return Err(problem(
+                graph,
+                format!("has no output {known}, which this task needs; it gives {there}"),
+            ));
         };
         match element(kind.dtype()) {
             Some(TensorElementType::Float32 | TensorElementType::Float16 | TensorElementType::Bfloat16) => {}
             _ => {
                 let is = kind.dtype();
-                return Err(problem(graph, format!("gives {output} as {is}; floats of 16 or 32 bits are supported")));
+                return Err(problem(
+                    graph,
+                    format!("gives {output} as {is}; floats of 16 or 32 bits are supported"),
+                ));
             }
         }
         Ok(Self { session, inputs, output })
@@ -205,7 +213,11 @@ impl Backend for OnnxModel {
         let narrow = self.inputs.iter().any(|(_, wide)| !wide);
         let narrowed = |values: &[i64]| -> Vec<i32> {
             // Token ids are 32-bit numbers without a sign, and none is that large.
-            if narrow { values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect() } else { Vec::new() }
+            if narrow {
+                values.iter().map(|&value| i32::try_from(value).unwrap_or(i32::MAX)).collect()
+            } else {
+                Vec::new()
+            }
         };
         let [ids, mask, types] = [&batch.ids, &batch.mask, &batch.types].map(|values| narrowed(values));
         let shape = [batch.rows, batch.length];
@@ -224,15 +236,18 @@ impl Backend for OnnxModel {
         }
         let outputs = self.session.run(inputs).map_err(failed)?;
         let name = self.output;
-        let value = outputs.get(name).ok_or_else(|| BackendError::Failed(format!("{name} was not computed")))?;
+        let value =
+            outputs.get(name).ok_or_else(|| BackendError::Failed(format!("{name} was not computed")))?;
         let (shape, values) = floats(value)?;
-        let unfit = || BackendError::Failed(format!("{name} has shape {shape:?} for {} x {}", batch.rows, batch.length));
+        let unfit = || {
+            BackendError::Failed(format!("{name} has shape {shape:?} for {} x {}", batch.rows, batch.length))
+        };
         let dims: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
-        match dims.ok_or_else(unfit)?.as_slice() {
-            &[rows, length, width] if rows == batch.rows && length == batch.length => {
+        match *dims.ok_or_else(unfit)?.as_slice() {
+            [rows, length, width] if rows == batch.rows && length == batch.length => {
                 Ok(Output { values, width, each_token: true })
             }
-            &[rows, width] if rows == batch.rows => Ok(Output { values, width, each_token: false }),
+            [rows, width] if rows == batch.rows => Ok(Output { values, width, each_token: false }),
             _ => Err(unfit()),
         }
     }

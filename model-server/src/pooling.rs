@@ -24,7 +24,7 @@ impl Pooling {
         let nothing = || vec![0.0; width];
         match self {
             Self::Cls => tokens.next().map_or_else(nothing, |(token, _)| token.to_vec()),
-            Self::Last => tokens.last().map_or_else(nothing, |(token, _)| token.to_vec()),
+            Self::Last => tokens.next_back().map_or_else(nothing, |(token, _)| token.to_vec()),
             Self::Mean => {
                 let (mut sum, mut count) = (nothing(), 0_u32);
                 for (token, _) in tokens {

@@ -76,7 +76,8 @@ impl Profile {
 
     /// Seconds that a batch should take; `None` while nothing is known.
     pub(crate) fn predict(&self, rows: usize, tokens: usize) -> Option<f64> {
-        let seconds: f64 = self.around(rows, tokens)?.iter().map(|(at, share)| self.cells[*at].seconds * share).sum();
+        let seconds: f64 =
+            self.around(rows, tokens)?.iter().map(|(at, share)| self.cells[*at].seconds * share).sum();
         // Beyond the grid, in proportion.
         let most_rows = BATCHES[BATCHES.len() - 1];
         let longest = self.lengths.last().copied().unwrap_or(1);
@@ -166,7 +167,8 @@ mod tests {
     #[test]
     fn between_the_cells_it_interpolates_and_beyond_them_it_grows() {
         let profile = linear();
-        for (rows, tokens, expected) in [(1, 16, 0.0026), (3, 24, 0.0082), (1, 512, 0.0532), (64, 8, 0.0532)] {
+        for (rows, tokens, expected) in [(1, 16, 0.0026), (3, 24, 0.0082), (1, 512, 0.0532), (64, 8, 0.0532)]
+        {
             let seconds = profile.predict(rows, tokens).unwrap();
             assert!((seconds - expected).abs() < 1e-9, "{rows}x{tokens}: {seconds}");
         }

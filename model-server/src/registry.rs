@@ -75,7 +75,8 @@ impl Registry {
             Provider::Cpu => config.shared_cores(),
             Provider::Cuda | Provider::TensorRt => 1,
         };
-        let no_threads = |error| repository::problem(&repository, format!("cannot be given threads: {error}"));
+        let no_threads =
+            |error| repository::problem(&repository, format!("cannot be given threads: {error}"));
         let shares = [config.batch_share, config.chat_share];
         let device = Device::new("inference", slots, shares, lost).map_err(no_threads)?;
         let mut models = BTreeMap::new();
@@ -169,8 +170,13 @@ impl Registry {
                     Ok(())
                 }
                 Err(error) => {
-                    tracing::warn!(model = name, error = %error, "the model could not be loaded");
-                    inner.states().insert(name, (State::Failed, error.to_string()));
+                    if matches!(error, Error::NotInRepository { .. }) {
+                        // A name that a caller made up: nothing is kept of it.
+                        inner.states().remove(&name);
+                    } else {
+                        tracing::warn!(model = name, error = %error, "the model could not be loaded");
+                        inner.states().insert(name, (State::Failed, error.to_string()));
+                    }
                     Err(error)
                 }
             }
@@ -322,7 +328,10 @@ mod tests {
         let registry = open(folder.path(), true);
         fs::write(path.join("onnx/model.onnx"), "not a graph").unwrap();
         let error = registry.load("a").await.unwrap_err().to_string();
-        assert!(error.contains("onnx/model.onnx") && !error.contains(folder.path().to_str().unwrap()), "{error}");
+        assert!(
+            error.contains("onnx/model.onnx") && !error.contains(folder.path().to_str().unwrap()),
+            "{error}"
+        );
         registry.find("a").unwrap();
         assert_eq!(states(&registry), [("a".into(), State::Ready)]);
         // Unloaded, it is what it failed as once it is tried again.

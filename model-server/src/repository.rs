@@ -218,14 +218,24 @@ fn graph(folder: &Path, named: Option<&Path>) -> Result<PathBuf, Error> {
     others.sort();
     match others.as_slice() {
         [one] => Ok(one.clone()),
+        [] if has_weights(folder) => {
+            let import =
+                "is not there; `switchboard models import` makes it of the folder's safetensors weights";
+            Err(problem(&usual[0], import))
+        }
         [] => Err(problem(&usual[0], "cannot be read: there is no such file")),
         several => {
             let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
             let names: Vec<_> = several.iter().map(relative).collect();
-            let choose = format!("is not there; choose one of {} with `file` in model.toml", names.join(", "));
+            let choose =
+                format!("is not there; choose one of {} with `file` in model.toml", names.join(", "));
             Err(problem(&usual[0], choose))
         }
     }
+}
+
+fn has_weights(folder: &Path) -> bool {
+    ["model.safetensors", "model.safetensors.index.json"].iter().any(|file| folder.join(file).exists())
 }
 
 fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -> Result<Task, Error> {
@@ -316,13 +326,17 @@ fn max_tokens(
         (positions, own) => positions.or(own),
     };
     if let Some(tokens) = most.filter(|tokens| *tokens < FEWEST_TOKENS) {
-        let problem_is = format!("has max_position_embeddings for {tokens} tokens; {FEWEST_TOKENS} are needed");
+        let problem_is =
+            format!("has max_position_embeddings for {tokens} tokens; {FEWEST_TOKENS} are needed");
         return Err(problem(path, problem_is));
     }
     match (task, positions) {
         (Task::LateInteraction(late), Some(positions)) if late.query_tokens > positions => {
             let wanted = late.query_tokens;
-            Err(problem(path, format!("has positions for {positions} tokens; queries are filled up to {wanted}")))
+            Err(problem(
+                path,
+                format!("has positions for {positions} tokens; queries are filled up to {wanted}"),
+            ))
         }
         _ => Ok(most),
     }

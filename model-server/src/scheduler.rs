@@ -30,13 +30,13 @@ use std::{
 use switchboard_mesh::{Call, Class};
 use tokio::time::Instant;
 
-use self::{
-    lane::Lane,
-    shares::{Shares, number},
-};
 pub(crate) use self::{
     job::{Done, Ticket},
     lane::Limits,
+};
+use self::{
+    lane::Lane,
+    shares::{Shares, number},
 };
 use crate::{
     backend::{Backend, Reading, Row},

@@ -7,8 +7,8 @@ use switchboard_proto::inference::v1::{
     Classification as ClassificationMessage, ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse,
     GenerateRequest, GenerateResponse, Label as LabelMessage, ListModelsRequest, ListModelsResponse,
     Model as ModelMessage, ModelProfile, ProfileCell, ProfileRequest, ProfileResponse, RerankRequest,
-    RerankResponse, Task as TaskMessage, TranscribeRequest, TranscribeResponse, Truncation as TruncationMessage,
-    Vector, inference_service_server::InferenceService,
+    RerankResponse, Task as TaskMessage, TranscribeRequest, TranscribeResponse,
+    Truncation as TruncationMessage, Vector, inference_service_server::InferenceService,
 };
 use tonic::{Request, Response, Status};
 
@@ -238,8 +238,11 @@ mod tests {
         ] {
             assert_eq!(client.embed(request("", texts)).await.unwrap_err().code(), Code::InvalidArgument);
         }
-        let long =
-            client.embed(request("", vec!["é ".repeat(bounds::MOST_CHARACTERS / 2)])).await.unwrap().into_inner();
+        let long = client
+            .embed(request("", vec!["é ".repeat(bounds::MOST_CHARACTERS / 2)]))
+            .await
+            .unwrap()
+            .into_inner();
         assert!(long.vectors[0].truncated && long.vectors[0].tokens == 256);
         let unknown = client.embed(request("none", vec!["a".into()])).await.unwrap_err();
         assert_eq!(unknown.code(), Code::NotFound);
@@ -266,7 +269,10 @@ mod tests {
         let reply = client().await.list_models(call("acme").request(ListModelsRequest {})).await.unwrap();
         let models = reply.into_inner().models;
         assert_eq!(models.len(), 1);
-        assert_eq!((models[0].task(), models[0].dimensions, models[0].max_tokens), (TaskMessage::Embed, 384, 256));
+        assert_eq!(
+            (models[0].task(), models[0].dimensions, models[0].max_tokens),
+            (TaskMessage::Embed, 384, 256)
+        );
         assert_eq!((models[0].backend.as_str(), models[0].fingerprint.len()), ("onnx/cpu", 32));
     }
 }

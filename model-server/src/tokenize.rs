@@ -198,7 +198,12 @@ impl TextTokenizer {
 
 fn spans(encoding: &Encoding) -> Vec<Option<(usize, usize)>> {
     let special = encoding.get_special_tokens_mask().iter();
-    encoding.get_offsets().iter().zip(special).map(|(span, &special)| (special == 0).then_some(*span)).collect()
+    encoding
+        .get_offsets()
+        .iter()
+        .zip(special)
+        .map(|(span, &special)| (special == 0).then_some(*span))
+        .collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "fits `map_err`")]

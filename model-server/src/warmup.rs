@@ -51,7 +51,8 @@ pub(crate) fn layouts(cores: usize, instances: usize, threads: usize) -> Vec<Lay
     match (instances, threads) {
         (0, 0) => {
             let doubling = std::iter::successors(Some(1), |n| Some(n * 4));
-            let fewer = doubling.take_while(|&n| n < cores).map(|n| Layout { instances: n, threads: cores / n });
+            let fewer =
+                doubling.take_while(|&n| n < cores).map(|n| Layout { instances: n, threads: cores / n });
             let mut layouts: Vec<_> = fewer.collect();
             layouts.push(Layout { instances: cores.min(64), threads: 1 });
             layouts
@@ -67,7 +68,11 @@ pub(crate) fn layouts(cores: usize, instances: usize, threads: usize) -> Vec<Lay
 ///
 /// # Errors
 /// When a backend cannot be made, or does not run.
-pub(crate) fn warm_up(subject: &Subject<'_>, layouts: &[Layout], time: Duration) -> Result<Warm, WarmUpError> {
+pub(crate) fn warm_up(
+    subject: &Subject<'_>,
+    layouts: &[Layout],
+    time: Duration,
+) -> Result<Warm, WarmUpError> {
     let began = Instant::now();
     let mut best: Option<(Warm, f64, f64)> = None;
     for layout in layouts {
@@ -88,8 +93,16 @@ pub(crate) fn warm_up(subject: &Subject<'_>, layouts: &[Layout], time: Duration)
         }
         let alone = subject.seconds(backends[0].as_mut(), 1, SHORT.1)?;
         let speed = subject.throughput(&mut backends, part)?;
-        let wins = best.as_ref().is_none_or(|(_, lone, fast)| speed > fast * BETTER && alone <= lone * SLOWER);
-        tracing::debug!(instances = layout.instances, threads = layout.threads, alone, speed, wins, "layout measured");
+        let wins =
+            best.as_ref().is_none_or(|(_, lone, fast)| speed > fast * BETTER && alone <= lone * SLOWER);
+        tracing::debug!(
+            instances = layout.instances,
+            threads = layout.threads,
+            alone,
+            speed,
+            wins,
+            "layout measured"
+        );
         if wins {
             best = Some((warm(backends), alone, speed));
         }

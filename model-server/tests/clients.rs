@@ -3,6 +3,8 @@
 //!
 //! Their tests are in `clients/`, one file for each client; here the node is started for them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader},

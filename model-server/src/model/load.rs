@@ -52,7 +52,8 @@ impl Model {
             tracing::warn!(%model, operator, "results depend on the batch: rows share a scale in this operator");
         }
         let Loaded { card, tokenizer, reader, reading, limits, warm, .. } = loaded;
-        let queue = device.open(&card.name, warm.backends, card.layout.threads, reading, warm.profile, limits);
+        let queue =
+            device.open(&card.name, warm.backends, card.layout.threads, reading, warm.profile, limits);
         tracing::info!(
             model = %card.name,
             task = card.task.name(),
@@ -199,7 +200,11 @@ fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading
 }
 
 /// The first half of a SHA-256 over all that results depend on besides the request, in hex.
-fn fingerprint(description: &Description, inspection: &Inspection, max_tokens: usize) -> Result<String, Error> {
+fn fingerprint(
+    description: &Description,
+    inspection: &Inspection,
+    max_tokens: usize,
+) -> Result<String, Error> {
     let mut hash = Sha256::new();
     hash.update((max_tokens as u64).to_le_bytes());
     // Prompts are named by requests; what a name stands for is part of what they get.

@@ -114,7 +114,10 @@ async fn requests_are_counted_however_they_end() {
     embed(model, &["one", "two"]).await;
     let options = || EmbedOptions { truncation: Truncation::Refuse, ..EmbedOptions::default() };
     let long = vec!["word ".repeat(300)];
-    assert!(matches!(model.embed(long, options(), &call("t")).await, Err(Error::TooLong { tokens: 302, most: 256 })));
+    assert!(matches!(
+        model.embed(long, options(), &call("t")).await,
+        Err(Error::TooLong { tokens: 302, most: 256 })
+    ));
     drop(futures::poll!(std::pin::pin!(model.embed(vec!["gone".into()], options(), &call("t")))));
     let counts = model.statistics();
     assert_eq!((counts.success.count, counts.fail.count, counts.cancel.count), (1, 1, 1));
@@ -147,7 +150,10 @@ async fn a_tokenizer_that_does_not_fit_is_named() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, config.replace("\"vocab_size\": 30522", "\"vocab_size\": 30521")).unwrap();
     let error = load_with(&folder, Config::default()).err().unwrap().to_string();
-    assert!(error.contains("tokenizer.json gives ids up to 30521") && error.contains("vocab_size 30521"), "{error}");
+    assert!(
+        error.contains("tokenizer.json gives ids up to 30521") && error.contains("vocab_size 30521"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

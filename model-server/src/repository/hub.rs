@@ -91,7 +91,10 @@ pub(super) fn sentence_transformer(folder: &Path) -> Result<SentenceTransformer,
     let path = folder.join("modules.json");
     let modules: Option<Vec<Module>> = json_if_there(&path)?;
     let Some(modules) = modules else {
-        return Ok(SentenceTransformer { pooling: pooling(&folder.join("1_Pooling/config.json"))?, normalize: true });
+        return Ok(SentenceTransformer {
+            pooling: pooling(&folder.join("1_Pooling/config.json"))?,
+            normalize: true,
+        });
     };
     let mut found = SentenceTransformer { pooling: None, normalize: false };
     for module in modules {
@@ -102,12 +105,16 @@ pub(super) fn sentence_transformer(folder: &Path) -> Result<SentenceTransformer,
                 // The name is a folder's beside this file, and no way out of it.
                 let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
                 if !module.path.chars().all(plain) {
-                    return Err(problem(&path, format!("has a module at {:?}, which is no folder's name", module.path)));
+                    return Err(problem(
+                        &path,
+                        format!("has a module at {:?}, which is no folder's name", module.path),
+                    ));
                 }
                 found.pooling = pooling(&folder.join(&module.path).join("config.json"))?;
             }
             other => {
-                let kinds = "Transformer, Pooling and Normalize are supported; export the model with it in its graph";
+                let kinds =
+                    "Transformer, Pooling and Normalize are supported; export the model with it in its graph";
                 return Err(problem(&path, format!("has a module {other:?}; {kinds}")));
             }
         }

@@ -120,7 +120,8 @@ fn pooling_normalisation_and_prompts_are_read_from_the_modules() {
             {{"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}}{more}]"#
         )
     };
-    let normalise = r#", {"idx": 2, "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}"#;
+    let normalise =
+        r#", {"idx": 2, "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}"#;
     let prompts = r#"{"prompts": {"query": "q: ", "document": ""}, "default_prompt_name": "query"}"#;
     let read = |modules: &str, pooling: &str| {
         let files = [
@@ -136,8 +137,12 @@ fn pooling_normalisation_and_prompts_are_read_from_the_modules() {
         panic!("another task");
     };
     assert_eq!((pooling, normalize), (Pooling::Cls, true));
-    assert_eq!((prompts, default_prompt), (BTreeMap::from([("query".into(), "q: ".into())]), Some("query".into())));
-    let Task::Embed { pooling, normalize, .. } = read(&modules(""), r#"{"pooling_mode_lasttoken": true}"#) else {
+    assert_eq!(
+        (prompts, default_prompt),
+        (BTreeMap::from([("query".into(), "q: ".into())]), Some("query".into()))
+    );
+    let Task::Embed { pooling, normalize, .. } = read(&modules(""), r#"{"pooling_mode_lasttoken": true}"#)
+    else {
         panic!("another task");
     };
     assert_eq!((pooling, normalize), (Pooling::Last, false));
@@ -153,7 +158,10 @@ fn pooling_normalisation_and_prompts_are_read_from_the_modules() {
 fn a_pooling_that_there_is_not_is_named() {
     for (pooling, named) in [
         (r#"{"pooling_mode_max_tokens": true}"#, "max_tokens"),
-        (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "cls_token and mean_tokens"),
+        (
+            r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#,
+            "cls_token and mean_tokens",
+        ),
         (r#"{"pooling_mode": "weightedmean"}"#, "weightedmean"),
         (r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#, "prompts"),
     ] {
@@ -214,7 +222,8 @@ fn settings_that_cannot_be_name_the_key_and_what_is_allowed() {
 #[test]
 fn labels_with_a_gap_or_too_many_are_refused() {
     let sequence = r#""architectures": ["BertForSequenceClassification"]"#;
-    let error = refusal(&[("config.json", &config(&format!(r#"{sequence}, "id2label": {{"0": "a", "2": "b"}}"#)))]);
+    let error =
+        refusal(&[("config.json", &config(&format!(r#"{sequence}, "id2label": {{"0": "a", "2": "b"}}"#)))]);
     assert!(error.contains("id2label without a name for 1"), "{error}");
     let error = refusal(&[("config.json", &config(&format!(r#"{sequence}, "num_labels": 1000000000"#)))]);
     assert!(error.contains("labels"), "{error}");

@@ -162,7 +162,17 @@ impl Lane {
         let (read, padded) = (lengths.iter().sum::<usize>(), longest * lengths.len());
         metrics::batch(&self.name, CLASSES[class], lengths.len(), read, padded - read);
         let (name, slots) = (Arc::clone(&self.name), self.slots);
-        Work { lane: id, class, picked, backend, reading: self.reading, pad: self.limits.pad, name, slots, span }
+        Work {
+            lane: id,
+            class,
+            picked,
+            backend,
+            reading: self.reading,
+            pad: self.limits.pad,
+            name,
+            slots,
+            span,
+        }
     }
 
     /// Gives a row's numbers to its request. `share` is the compute that it took.

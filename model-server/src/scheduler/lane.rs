@@ -177,9 +177,9 @@ impl Lane {
         let Some((lead, _)) = self.lead(class) else { return Vec::new() };
         let mut looked_at: Vec<(usize, Key, usize)> = Vec::new();
         let (mut lengths, mut left): (Vec<usize>, Vec<f64>) = (Vec::new(), Vec::new());
-        let more_urgent = (class + 1..3).rev().flat_map(|class| {
-            self.jobs[class].iter().map(move |(key, job)| (class, *key, job))
-        });
+        let more_urgent = (class + 1..3)
+            .rev()
+            .flat_map(|class| self.jobs[class].iter().map(move |(key, job)| (class, *key, job)));
         let of_class = self.jobs[class].iter().map(|(key, job)| (class, *key, job));
         // The lead's row is the first that is looked at.
         let first = of_class.clone().filter(|(_, key, _)| *key == lead);

@@ -46,8 +46,8 @@ impl Shares {
         if waiting[class + 1..].contains(&true) {
             self.earned[class] = (self.earned[class] - seconds).max(-seconds);
         }
-        for other in 0..3 {
-            if !waiting[other] {
+        for (other, waits) in waiting.into_iter().enumerate() {
+            if !waits {
                 self.earned[other] = self.earned[other].min(0.0);
             } else if other < class {
                 self.earned[other] += self.rates[other] * seconds;

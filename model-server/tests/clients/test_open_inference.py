@@ -400,8 +400,11 @@ class Control(Door):
             np.testing.assert_allclose(again, first, atol=node.TOLERANCE)
 
     def test_what_is_not_in_the_repository_is_not_loaded(self):
-        for name in ["none", "../models", "/", ""]:
+        made_up = ["none", "../models", "/", ""]
+        for name in made_up:
             self.refused("NOT_FOUND", "", lambda name=name: self.client.load_model(name))
+        listed = {model.name for model in self.client.get_model_repository_index().models}
+        self.assertFalse(listed & set(made_up))
         self.refused(
             "INVALID_ARGUMENT",
             "parameters[config]",

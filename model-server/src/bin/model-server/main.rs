@@ -19,7 +19,7 @@ use mesh::{
 use switchboard_mesh as mesh;
 use switchboard_model_server::ROLE;
 use switchboard_proto::inference::v1::{
-    ListModelsRequest, Model, Task, inference_service_client::InferenceServiceClient,
+    ListModelsRequest, Model, inference_service_client::InferenceServiceClient,
 };
 
 use crate::config::Config;
@@ -178,15 +178,8 @@ async fn models(node: &Node) -> Result<Vec<Model>> {
 }
 
 /// The name of a task, as in `model.toml`.
-fn task(model: &Model) -> &'static str {
-    match model.task() {
-        Task::Unspecified => "",
-        Task::Embed => "embed",
-        Task::Rerank => "rerank",
-        Task::Generate => "generate",
-        Task::Transcribe => "transcribe",
-        Task::Classify => "classify",
-    }
+fn task(model: &Model) -> String {
+    model.task().as_str_name().trim_start_matches("TASK_").to_lowercase()
 }
 
 fn row(model: &Model) -> Vec<String> {
@@ -195,7 +188,7 @@ fn row(model: &Model) -> Vec<String> {
         dimensions => dimensions.to_string(),
     };
     let name = terminal::plain(&model.name);
-    vec![name, task(model).into(), dimensions, model.max_tokens.to_string(), model.backend.clone()]
+    vec![name, task(model), dimensions, model.max_tokens.to_string(), model.backend.clone()]
 }
 
 fn json(model: &Model) -> serde_json::Value {
