@@ -12,6 +12,8 @@ const SHORTEST: usize = 8;
 /// How far one batch moves the cells around its shape. Ten batches of a new speed bring a cell most
 /// of the way there; one that was held up by the system moves it by little.
 const STEP: f64 = 0.2;
+/// What a refusal takes off the time that it rests on: after fourteen the time is half.
+const DOUBT: f64 = 0.05;
 /// One batch counts as at most so many times slower or faster than was thought.
 const WILDEST: f64 = 4.0;
 
@@ -102,6 +104,14 @@ impl Profile {
         }
     }
 
+    /// Takes in that a batch was refused for what it would have taken. Were the table never doubted, a
+    /// machine that was slow for a while would refuse for good: what does not run corrects nothing.
+    pub(crate) fn doubt(&mut self, rows: usize, tokens: usize) {
+        for (at, share) in self.around(rows, tokens).unwrap_or_default() {
+            self.cells[at].seconds *= 1.0 - DOUBT * share;
+        }
+    }
+
     /// The cells around a shape with their shares of it, which sum up to 1.
     fn around(&self, rows: usize, tokens: usize) -> Option<[(usize, f64); 4]> {
         if self.cells.is_empty() {
@@ -186,6 +196,17 @@ mod tests {
         assert!((profile.predict(1, 8).unwrap() - 0.0018).abs() < 1e-9, "far cells stay");
         let cell = profile.cells().find(|cell| (cell.batch, cell.tokens) == (4, 64)).unwrap();
         assert_eq!(cell.samples, 30);
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_tried_in_the_end() {
+        let mut profile = linear();
+        (0..30).for_each(|_| profile.observe(1, 8, Duration::from_secs(10)));
+        let tries = (0..).find(|_| {
+            profile.doubt(1, 8);
+            profile.predict(1, 8).unwrap() < 0.01
+        });
+        assert!(tries.is_some_and(|tries| tries < 150), "{tries:?}");
     }
 
     #[test]

@@ -203,11 +203,8 @@ impl Queue {
         let mut state = self.shared.lock();
         let id = state.number();
         let lane = state.lane(self.lane)?;
-        let left = call.deadline.left();
-        let needed = lane.foreseen(&rows, call.class);
-        if left.is_zero() || needed.is_some_and(|needed| left.as_secs_f64() < HOPEFUL * needed) {
+        if lane.is_late(&rows, call) {
             metrics::refused(&lane.name, call.class, "deadline", rows.len());
-            drop(state);
             return Err(Error::Deadline);
         }
         let (job, receiver) = job::Job::new(rows, call, lane);

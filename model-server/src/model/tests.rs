@@ -118,7 +118,9 @@ async fn requests_are_counted_however_they_end() {
         model.embed(long, options(), &call("t")).await,
         Err(Error::TooLong { tokens: 302, most: 256 })
     ));
-    drop(futures::poll!(std::pin::pin!(model.embed(vec!["gone".into()], options(), &call("t")))));
+    // So much that it cannot be done by the time that it is asked after once.
+    let many = vec!["word ".repeat(250); 64];
+    drop(futures::poll!(std::pin::pin!(model.embed(many, options(), &call("t")))));
     let counts = model.statistics();
     assert_eq!((counts.success.count, counts.fail.count, counts.cancel.count), (1, 1, 1));
     assert_eq!(counts.inferences, 2);

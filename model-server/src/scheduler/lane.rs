@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use switchboard_mesh::Call;
 use tokio::time::Instant;
 
 use super::{
@@ -20,7 +21,6 @@ use crate::{
     profile::Profile,
     statistics::Statistics,
 };
-use switchboard_mesh::Class;
 
 /// Rows that are looked at for a batch: several times what fits into one.
 const LOOKED_AT: usize = 512;
@@ -223,23 +223,35 @@ impl Lane {
         picked
     }
 
+    /// Whether `rows` cannot be done before the call's deadline, alone or behind what goes before them.
+    pub(super) fn is_late(&mut self, rows: &[Row], call: &Call) -> bool {
+        let left = call.deadline.left().as_secs_f64();
+        if left <= 0.0 {
+            return true;
+        }
+        let (count, longest) = self.first_batch(rows);
+        let Some(alone) = self.alone(rows) else { return false };
+        if left < super::HOPEFUL * alone {
+            self.profile.doubt(count, longest);
+            return true;
+        }
+        let before = self.tokens[number(call.class)..].iter().sum();
+        left < super::HOPEFUL * (alone + self.seconds(before))
+    }
+
     /// Seconds that `rows` take when nothing else is there; `None` while nothing is known.
     pub(super) fn alone(&self, rows: &[Row]) -> Option<f64> {
-        let longest = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1).max(1);
-        let total: usize = rows.iter().map(|row| row.ids.len()).sum();
-        if total <= self.limits.batch_tokens {
-            return self.profile.predict(rows.len().min(total.div_ceil(longest)).max(1), longest);
-        }
-        let full = (self.limits.batch_tokens / longest).max(1);
-        let batch = self.profile.predict(full, longest)?;
-        let batches = total.div_ceil(full * longest) as f64;
+        let (count, longest) = self.first_batch(rows);
+        let batch = self.profile.predict(count, longest)?;
+        let batches = rows.len().div_ceil(count) as f64;
         Some(batch * (batches / self.instances.max(1) as f64).max(1.0))
     }
 
-    /// Seconds until `rows` would be done behind what goes before them; `None` while nothing is known.
-    pub(super) fn foreseen(&self, rows: &[Row], class: Class) -> Option<f64> {
-        let before = self.tokens[number(class)..].iter().sum();
-        Some(self.alone(rows)? + self.seconds(before))
+    /// The shape of a batch that some of `rows` fill, or all of them.
+    fn first_batch(&self, rows: &[Row]) -> (usize, usize) {
+        let total: usize = rows.iter().map(|row| row.ids.len()).sum();
+        let mean = total.div_ceil(rows.len().max(1)).max(1);
+        ((self.limits.batch_tokens / mean).clamp(1, rows.len().max(1)), mean)
     }
 
     /// Seconds that so many waiting tokens take.
