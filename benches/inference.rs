@@ -30,8 +30,8 @@ const MODEL: &str = ".cache/models/all-MiniLM-L6-v2";
 
 /// Words of one token each.
 const WORDS: [&str; 15] = [
-    "order", "house", "water", "city", "music", "light", "paper", "river", "phone", "table", "green", "north",
-    "story", "shoe", "money",
+    "order", "house", "water", "city", "music", "light", "paper", "river", "phone", "table", "green",
+    "north", "story", "shoe", "money",
 ];
 
 /// A text of so many tokens, its two special ones included.
@@ -76,7 +76,8 @@ impl Node {
     fn metric(&self, name: &str) -> f64 {
         let address = self.metrics.trim_start_matches("http://").trim_end_matches("/metrics");
         let mut stream = TcpStream::connect(address).expect("connected");
-        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").expect("asked");
+        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")
+            .expect("asked");
         let mut page = String::new();
         stream.read_to_string(&mut page).expect("answered");
         let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
@@ -101,7 +102,7 @@ impl Drop for Loop {
 impl Loop {
     fn start(root: &Path, threads: usize) -> Self {
         let mut python = Command::new("python3");
-        python.env("PYTHONPATH", root.join(".cache/python/site")).arg(root.join("benches/inference_loop.py"));
+        python.env("PYTHONPATH", root.join(".cache/python")).arg(root.join("benches/inference_loop.py"));
         python.arg(root.join(MODEL)).arg(threads.to_string());
         let mut process =
             python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 starts");
@@ -227,17 +228,28 @@ async fn against_the_loop(channel: &Channel, plain: &mut Loop) {
     }
     let loops: BTreeMap<(usize, usize), f64> =
         loops.into_iter().map(|(key, mut values)| (key, median(&mut values))).collect();
-    let mut ours: BTreeMap<Case, (f64, Vec<Duration>)> =
-        ours.into_iter().map(|(key, (mut values, latencies))| (key, (median(&mut values), latencies))).collect();
-    println!("the plain loop: {:?}\n", loops.iter().map(|(k, v)| format!("{}x{} {v:.0}", k.0, k.1)).collect::<Vec<_>>());
-    println!("{:<36}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}", "InferenceService", "ours", "loop", "ratio", "goal", "p50 ms", "p99 ms");
+    let mut ours: BTreeMap<Case, (f64, Vec<Duration>)> = ours
+        .into_iter()
+        .map(|(key, (mut values, latencies))| (key, (median(&mut values), latencies)))
+        .collect();
+    println!(
+        "the plain loop: {:?}\n",
+        loops.iter().map(|(k, v)| format!("{}x{} {v:.0}", k.0, k.1)).collect::<Vec<_>>()
+    );
+    println!(
+        "{:<36}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}",
+        "InferenceService", "ours", "loop", "ratio", "goal", "p50 ms", "p99 ms"
+    );
     for (case, batch, goal, name) in cases {
         let (speed, latencies) = ours.get_mut(&case).expect("measured");
         let other = loops[&(batch, case.tokens)];
         let (p50, p99) = (percentile(latencies, 0.5), percentile(latencies, 0.99));
         println!("{name:<36}{speed:>8.0}{other:>8.0}{:>8.2}{goal:>8.2}{p50:>9.1}{p99:>9.1}", *speed / other);
     }
-    println!("\n{:<36}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}", "tei.v1, callers x tokens", "ours", "TEI*", "ratio", "goal", "p50 ms", "p99 ms");
+    println!(
+        "\n{:<36}{:>8}{:>8}{:>8}{:>8}{:>9}{:>9}",
+        "tei.v1, callers x tokens", "ours", "TEI*", "ratio", "goal", "p50 ms", "p99 ms"
+    );
     for (case, tei, its_loop, goal) in for_scale {
         let (speed, latencies) = ours.get_mut(&case).expect("measured");
         let name = format!("{} x {}", case.callers, case.tokens);
@@ -246,7 +258,9 @@ async fn against_the_loop(channel: &Channel, plain: &mut Loop) {
         let (p50, p99) = (percentile(latencies, 0.5), percentile(latencies, 0.99));
         println!("{name:<36}{speed:>8.0}{here:>8.0}{:>8.2}{goal:>8.2}{p50:>9.1}{p99:>9.1}", *speed / here);
     }
-    println!("* text-embeddings-inference 1.9.3, measured once on such a machine, scaled by the loop's speed");
+    println!(
+        "* text-embeddings-inference 1.9.3, measured once on such a machine, scaled by the loop's speed"
+    );
 }
 
 /// 64 callers with texts of 8 to 256 tokens.
@@ -270,7 +284,11 @@ async fn mixed(channel: &Channel, node: &Node) {
     let [padding, tokens] = names.map(|name| node.metric(name));
     let (padding, tokens) = (padding - before[0], tokens - before[1]);
     println!("\nMixed lengths, 8 to 256 tokens, 64 callers\n");
-    println!("padding share {:.1} % of {:.0} tokens (goal: under 10 %)", 100.0 * padding / (padding + tokens), tokens + padding);
+    println!(
+        "padding share {:.1} % of {:.0} tokens (goal: under 10 %)",
+        100.0 * padding / (padding + tokens),
+        tokens + padding
+    );
     println!("{:<16}{:>8}{:>9}{:>9}{:>8}{:>8}", "tokens", "calls", "p50 ms", "p99 ms", "ratio", "goal");
     for (low, high) in [(8, 32), (33, 64), (65, 128), (129, 256)] {
         let of_class = seen.iter().filter(|(tokens, _)| (low..=high).contains(tokens));
@@ -319,5 +337,8 @@ async fn leaving(node: &Node) {
     println!("\nHalf of 64 callers leave while they wait behind a large request\n");
     println!("answered {stayed}, left the queue {refused:.0}");
     let needed = (32 * 256 + stayed * 32) as f64;
-    println!("tokens computed {tokens:.0}, needed by those who stayed {needed:.0}; compute spent on the gone {:.1} ms", wasted * 1e3);
+    println!(
+        "tokens computed {tokens:.0}, needed by those who stayed {needed:.0}; compute spent on the gone {:.1} ms",
+        wasted * 1e3
+    );
 }

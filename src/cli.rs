@@ -32,12 +32,12 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  switchboard ingest examples/acme/knowledge      store a folder of documents
-  switchboard ask \"Can I return worn shoes?\"      ask them, in this process
-  switchboard up                                  serve every role; prints an API key once
+  switchboard ingest examples/acme/knowledge      # store a folder of documents
+  switchboard ask \"Can I return worn shoes?\"      # ask them, in this process
+  switchboard up                                  # serve every role; prints an API key once
   switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
-  switchboard models list                         the models that this machine has
-  switchboard config print                        every setting with its value";
+  switchboard models list                         # the models that this machine has
+  switchboard config print                        # every setting with its value";
 
 /// Flags of every command.
 #[derive(Args)]

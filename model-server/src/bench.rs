@@ -6,8 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use switchboard_onnx::inspect;
-
 use crate::{
     Config, Error,
     backend::{Backend, Batch, Row},
@@ -17,6 +15,9 @@ use crate::{
     warmup,
 };
 
+/// The lengths that are measured where none are given.
+pub const TOKENS: [usize; 3] = [16, 64, 128];
+
 /// What to measure: every combination.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -24,8 +25,9 @@ pub struct Request {
     pub model: PathBuf,
     /// Texts in a batch.
     pub batches: Vec<usize>,
-    /// Tokens of each text, special ones included.
-    pub tokens: Vec<usize>,
+    /// Tokens of each text, special ones included; [`TOKENS`], as far as the model reads as many, when
+    /// absent.
+    pub tokens: Option<Vec<usize>>,
     /// Batches that are computed side by side; what is configured when absent.
     pub instances: Option<Vec<usize>>,
     /// Threads that compute one batch; what is configured when absent.
@@ -60,11 +62,15 @@ pub struct Cell {
 pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -> Result<Vec<Cell>, Error> {
     let runtime = Runtime::load(&library::find(&config.runtime)?)?;
     let description = repository::describe(&request.model)?;
-    inspect::inspect(&description.graph, &description.folder)
-        .map_err(|error| problem(&description.graph, format!("cannot be used: {error}")))?;
-    let longest = request.tokens.iter().max().copied().unwrap_or_default();
-    if let Some(most) = description.max_tokens.filter(|most| *most < longest) {
-        return Err(problem(&request.model, format!("reads at most {most} tokens, not {longest}")));
+    description.inspect()?;
+    let most = description.max_tokens.unwrap_or(usize::MAX);
+    let lengths = match &request.tokens {
+        Some(lengths) => lengths.clone(),
+        None if most < TOKENS[0] => vec![most],
+        None => TOKENS.into_iter().filter(|&length| length <= most).collect(),
+    };
+    if let Some(longer) = lengths.iter().find(|&&length| length > most) {
+        return Err(problem(&request.model, format!("reads at most {most} tokens, not {longer}")));
     }
     let mut cells = Vec::new();
     for &instances in request.instances.as_deref().unwrap_or(&[config.instances]) {
@@ -79,7 +85,7 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
                 models.push(OnnxModel::load(&runtime, graph, task, placement, layout.threads)?);
             }
             for &batch in &request.batches {
-                for &tokens in &request.tokens {
+                for &tokens in &lengths {
                     // Any tokens do: what they are changes no time.
                     let vocabulary = description.vocabulary.unwrap_or(100).max(1);
                     let ids = (0..tokens).map(|at| (at * 7919 % vocabulary) as u32);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use switchboard_mesh::terminal;
-use switchboard_onnx::inspect::{self, Dimension, Inspection};
+use switchboard_onnx::inspect::{Dimension, Inspection};
 
 use crate::{
     Config, Error, library,
@@ -88,10 +88,7 @@ pub fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
 pub fn read(config: &Config, folder: &Path) -> Checked {
     let found = || {
         let description = repository::describe(folder)?;
-        let graph = &description.graph;
-        let inspection = inspect::inspect(graph, folder)
-            .map_err(|error| problem(graph, format!("cannot be used: {error}")))?;
-        Ok(Found::new(config, &description, &inspection))
+        Ok(Found::new(config, &description, &description.inspect()?))
     };
     Checked { name: name(folder), found: found() }
 }

@@ -19,6 +19,7 @@ mod error;
 mod labels;
 mod late;
 mod library;
+pub mod listing;
 mod metrics;
 mod model;
 mod onnx;

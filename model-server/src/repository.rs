@@ -16,6 +16,8 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
+use switchboard_mesh::error::chain;
+use switchboard_onnx::inspect::{self, Inspection};
 
 pub(crate) use self::{
     hub::ModelConfig,
@@ -137,6 +139,24 @@ pub(crate) struct Description {
     pub(crate) pad: u32,
     /// What `model.toml` says.
     pub(crate) settings: Settings,
+}
+
+impl Description {
+    /// Reads the graph, and sees that it can be what it says.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub(crate) fn inspect(&self) -> Result<Inspection, Error> {
+        inspect::inspect(&self.graph, &self.folder).map_err(|error| {
+            // Its text begins with the path, as ours does.
+            let text = chain(&error);
+            let own = text.strip_prefix(&*self.graph.to_string_lossy()).unwrap_or(&text).trim_start();
+            problem(
+                &self.graph,
+                own.strip_prefix(':').map_or(own.to_owned(), |it| format!("cannot be used:{it}")),
+            )
+        })
+    }
 }
 
 /// The names of a repository's models with their folders, in order of name. Hidden folders and plain

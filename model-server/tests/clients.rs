@@ -63,7 +63,7 @@ impl Node {
         let output = Command::new("python3")
             .current_dir(Path::new(CRATE).join("tests/clients"))
             .args(["-m", "unittest", "-v", name])
-            .env("PYTHONPATH", cached("python/site"))
+            .env("PYTHONPATH", cached("python"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("MODEL_SERVER_ADDRESS", &self.address)
             .env("MODEL_SERVER_FIXTURES", Path::new(CRATE).join("fixtures"))

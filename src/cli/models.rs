@@ -43,7 +43,8 @@ impl RepositoryArgs {
     /// The configuration with the flag over it.
     fn load(&self, global: &Global) -> Result<Config> {
         let folder = self.repository.as_ref().map(|folder| folder.display().to_string());
-        Ok(global.load(&folder.map(|folder| ("inference.repository", folder)).into_iter().collect::<Vec<_>>())?)
+        Ok(global
+            .load(&folder.map(|folder| ("inference.repository", folder)).into_iter().collect::<Vec<_>>())?)
     }
 }
 
@@ -57,15 +58,24 @@ fn repository(config: &Config) -> Result<PathBuf> {
 /// slash in it; a plain name is tried as either, the model first.
 fn folder_of(config: &Config, given: &str) -> Result<PathBuf> {
     let path = PathBuf::from(given);
-    if given.contains('/') || matches!(given, "." | "..") {
+    if path.file_name().is_none() {
+        // Such as `.`, which does not tell the model's name.
+        return path.canonicalize().with_context(|| format!("{given:?} cannot be read"));
+    }
+    if given.contains('/') {
         return Ok(path);
     }
     let repository = switchboard_model_server::repository(&config.inference);
-    if let Some(model) = repository.as_ref().ok().map(|folder| folder.join(given)).filter(|model| model.is_dir()) {
+    if let Some(model) =
+        repository.as_ref().ok().map(|folder| folder.join(given)).filter(|model| model.is_dir())
+    {
         return Ok(model);
     }
     let looked = repository.map_or_else(|error| error.to_string(), |folder| folder.display().to_string());
-    ensure!(path.is_dir(), "there is no model {given:?} in the folder of models ({looked}), and no such folder here");
+    ensure!(
+        path.is_dir(),
+        "there is no model {given:?} in the folder of models ({looked}), and no such folder here"
+    );
     Ok(path)
 }
 

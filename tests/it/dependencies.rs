@@ -6,7 +6,8 @@ use serde_json::Value;
 
 /// What each crate may use of the workspace.
 fn allowed(name: &str) -> &'static [&'static str] {
-    const GROUND: &[&str] = &["switchboard-proto", "switchboard-mesh", "switchboard-text", "switchboard-onnx"];
+    const GROUND: &[&str] =
+        &["switchboard-proto", "switchboard-mesh", "switchboard-text", "switchboard-onnx"];
     match name {
         "switchboard-proto" | "switchboard-mesh" | "switchboard-text" | "switchboard-onnx" => &[],
         "xtask" => &["switchboard-onnx"],

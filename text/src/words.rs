@@ -5,7 +5,11 @@
 
 mod lists;
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashSet},
+    sync::LazyLock,
+};
 
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization as _;
@@ -103,11 +107,13 @@ pub fn stem(word: &str, language: Language) -> String {
 /// Whether a lower-case word carries no content of its own.
 #[must_use]
 pub fn is_stop_word(word: &str, language: Language) -> bool {
-    let list: &[&str] = match language {
-        Language::English => &lists::ENGLISH,
-        Language::German => &lists::GERMAN,
-    };
-    list.contains(&word)
+    // Every word of every text is asked about; a look through the list would be most of the work.
+    static ENGLISH: LazyLock<HashSet<&str>> = LazyLock::new(|| lists::ENGLISH.into_iter().collect());
+    static GERMAN: LazyLock<HashSet<&str>> = LazyLock::new(|| lists::GERMAN.into_iter().collect());
+    match language {
+        Language::English => ENGLISH.contains(word),
+        Language::German => GERMAN.contains(word),
+    }
 }
 
 /// Whether a lower-case word is a stop word in any language known here.
@@ -117,8 +123,12 @@ pub(crate) fn is_stop_word_anywhere(word: &str) -> bool {
 
 /// Lower case, composed, with the plain apostrophe and `email` in one spelling.
 pub(crate) fn normal(text: &str) -> String {
-    let lower: String =
-        text.nfkc().flat_map(char::to_lowercase).map(|c| if c == '’' { '\'' } else { c }).collect();
+    // Composing ASCII changes nothing, and most text is.
+    let lower: String = if text.is_ascii() {
+        text.to_ascii_lowercase()
+    } else {
+        text.nfkc().flat_map(char::to_lowercase).map(|c| if c == '’' { '\'' } else { c }).collect()
+    };
     if lower.contains("e-mail") { lower.replace("e-mail", "email") } else { lower }
 }
 

@@ -6,12 +6,14 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::process::{output, run as run_command};
-use crate::setup;
 use crate::workspace::{FEATURES, Workspace};
+use crate::{python, setup};
 
 /// Sets up, then runs the benchmarks in `benches/`.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
     setup::runtime_and_model(workspace)?;
+    setup::original_model(workspace)?;
+    python::packages(workspace)?;
     // Only benchmark targets: the test harness of other targets refuses criterion's arguments.
     run_command(
         workspace

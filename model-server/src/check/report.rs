@@ -74,6 +74,7 @@ impl Found {
         match (self.task, self.kind) {
             ("classify", _) => count("label", "labels"),
             ("rerank", "cross-encoder") => count("score", "scores"),
+            ("rerank", _) => count("component a token", "components a token"),
             _ => count("component", "components"),
         }
     }

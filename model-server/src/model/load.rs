@@ -9,7 +9,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use switchboard_onnx::inspect::{self, Inspection};
+use switchboard_onnx::inspect::Inspection;
 
 use super::{Card, Model};
 use crate::{
@@ -75,8 +75,7 @@ impl Loaded {
     /// Names the file and what is wrong with it.
     pub(crate) fn new(description: &Description, config: &Config, runtime: &Runtime) -> Result<Self, Error> {
         let Description { graph, settings, task, pad, .. } = description;
-        let inspection = inspect::inspect(graph, &description.folder)
-            .map_err(|error| problem(graph, format!("cannot be used: {error}")))?;
+        let inspection = description.inspect()?;
         let own = settings.max_tokens.unwrap_or(config.max_tokens);
         let max_tokens = description.max_tokens.map_or(own, |most| most.min(own));
         let max_batch_tokens = settings.max_batch_tokens.unwrap_or(config.max_batch_tokens).max(max_tokens);

@@ -148,7 +148,10 @@ mod tests {
         let request = request(&"é".repeat(9_000), "de", &[long]);
         assert_eq!(request.query.chars().count(), MOST_QUERY);
         let candidate = &request.candidates[0];
-        assert_eq!((candidate.title.chars().count(), candidate.heading_path.len()), (MOST_NAME, MOST_HEADINGS));
+        assert_eq!(
+            (candidate.title.chars().count(), candidate.heading_path.len()),
+            (MOST_NAME, MOST_HEADINGS)
+        );
         assert!((candidate.sentence_similarity - 0.75).abs() < 1e-6);
     }
 }

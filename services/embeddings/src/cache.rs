@@ -102,8 +102,7 @@ impl Cache {
         }
         let mut guard = self.state();
         let state = &mut *guard;
-        let belief =
-            Belief { model: model.to_owned(), fingerprint: Arc::clone(fingerprint), stale: false };
+        let belief = Belief { model: model.to_owned(), fingerprint: Arc::clone(fingerprint), stale: false };
         let former = state.beliefs.insert(name.to_owned(), (belief, Instant::now()));
         let Some((former, _)) = former.filter(|(former, _)| former.fingerprint != *fingerprint) else {
             return;
@@ -222,7 +221,10 @@ mod tests {
         assert!(!has(&cache, Scope { tenant: "u", ..SCOPE }, "f", "text"));
         assert!(!has(&cache, Scope { prompt: "query", ..SCOPE }, "f", "text"));
         // Parts do not run into each other.
-        assert_ne!(key(Scope { tenant: "ab", ..SCOPE }, "c", "d"), key(Scope { tenant: "a", ..SCOPE }, "bc", "d"));
+        assert_ne!(
+            key(Scope { tenant: "ab", ..SCOPE }, "c", "d"),
+            key(Scope { tenant: "a", ..SCOPE }, "bc", "d")
+        );
     }
 
     #[test]

@@ -293,7 +293,10 @@ mod tests {
         "two".clone_into(&mut fake.fingerprint.lock().unwrap());
         tokio::time::advance(Duration::from_secs(60)).await;
         let reply = client.embed(call("t").request(batch(&["a", "b"]))).await.unwrap().into_inner();
-        assert_eq!((reply.fingerprint.as_str(), sent(&fake).as_slice()), ("two", &["a b".to_owned(), "a".into(), "b".into()][..]));
+        assert_eq!(
+            (reply.fingerprint.as_str(), sent(&fake).as_slice()),
+            ("two", &["a b".to_owned(), "a".into(), "b".into()][..])
+        );
     }
 
     #[tokio::test(start_paused = true)]

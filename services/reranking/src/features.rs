@@ -5,7 +5,7 @@
 
 mod weights;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use switchboard_proto::reranking::v1::Candidate;
 use switchboard_text::{
@@ -62,18 +62,17 @@ const NEAR: usize = 3;
 /// `locale` is the BCP 47 tag of the query's language; empty takes English.
 #[must_use]
 pub fn of(query: &str, locale: &str, candidates: &[Candidate]) -> Vec<Row> {
-    let language = Language::of_tag(locale);
-    let asked = words::terms(cut(query, QUERY_READ), language);
-    let wanted: HashSet<&str> = asked.iter().map(String::as_str).collect();
-    let read: Vec<Read> = candidates.iter().map(|candidate| Read::of(candidate, &wanted, language)).collect();
-    let rarity = rarity(&wanted, &read);
-    let all: f32 = rarity.iter().map(|(_, rarity)| rarity).sum();
-    let share = |held: &dyn Fn(&str) -> bool| {
-        let held: f32 = rarity.iter().filter(|(term, _)| held(term)).map(|(_, rarity)| rarity).sum();
+    let query = cut(query, QUERY_READ);
+    let mut asked = Asked::of(query, Language::of_tag(locale));
+    let read: Vec<Read> = candidates.iter().map(|candidate| Read::of(candidate, &mut asked)).collect();
+    let rarity = rarity(asked.terms.len(), &read);
+    let all: f32 = rarity.iter().sum();
+    let share = |held: &dyn Fn(usize) -> bool| {
+        let held: f32 = (0..).zip(&rarity).filter(|(term, _)| held(*term)).map(|(_, rarity)| rarity).sum();
         if all > 0.0 { held / all } else { 0.0 }
     };
     let wants_figure = matches!(
-        words::question_type(cut(query, QUERY_READ)),
+        words::question_type(query),
         QuestionType::Quantity | QuestionType::Duration | QuestionType::Time
     );
     let siblings = siblings(candidates);
@@ -85,11 +84,11 @@ pub fn of(query: &str, locale: &str, candidates: &[Candidate]) -> Vec<Row> {
             candidate.similarity,
             candidate.sentence_similarity,
             candidate.coverage,
-            share(&|term| read.title.contains(term)),
-            share(&|term| read.headings.contains(term)),
-            share(&|term| read.places.contains_key(term)),
-            one_sentence(read, &rarity, all),
-            pairs(&asked, read),
+            share(&|term| read.title.contains(&term)),
+            share(&|term| read.headings.contains(&term)),
+            share(&|term| !read.places[term].is_empty()),
+            if all > 0.0 { one_sentence(read, &rarity) / all } else { 0.0 },
+            pairs(&asked.sequence, read),
             f32::from(u8::from(wants_figure && read.figure)),
             (read.length as f32).ln_1p() / 6.0,
             siblings[index],
@@ -103,12 +102,47 @@ fn discount(rank: u32) -> f32 {
     if rank == 0 { 0.0 } else { 1.0 / (1.0 + rank as f32).log2() }
 }
 
+/// The terms that a query asks for. A term goes by its number.
+struct Asked {
+    /// In order, each once.
+    terms: Vec<String>,
+    /// In the query's order.
+    sequence: Vec<usize>,
+    language: Language,
+    /// Words that were met, with the term that each is; candidates share most of theirs, and finding
+    /// a word's stem is what takes the time.
+    met: HashMap<String, Option<usize>>,
+}
+
+impl Asked {
+    fn of(query: &str, language: Language) -> Self {
+        let sequence = words::terms(query, language);
+        let terms: Vec<String> = sequence.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect();
+        let sequence = sequence.iter().filter_map(|term| terms.binary_search(term).ok()).collect();
+        Self { terms, sequence, language, met: HashMap::new() }
+    }
+
+    /// The content words of a text, as the terms that they are.
+    fn read(&mut self, text: &str) -> Vec<Option<usize>> {
+        let Self { terms, language, met, .. } = self;
+        let term = |word: String| match met.get(&word) {
+            Some(&term) => term,
+            None => {
+                let term = terms.binary_search(&words::stem(&word, *language)).ok();
+                met.insert(word, term);
+                term
+            }
+        };
+        words::content_words(text, *language).into_iter().map(term).collect()
+    }
+}
+
 /// A candidate's words, as far as they are asked for.
 struct Read {
-    title: HashSet<String>,
-    headings: HashSet<String>,
-    /// Where each term stands in the text, ascending.
-    places: HashMap<String, Vec<Place>>,
+    title: HashSet<usize>,
+    headings: HashSet<usize>,
+    /// For each term, where it stands in the text, ascending.
+    places: Vec<Vec<Place>>,
     sentences: usize,
     figure: bool,
     length: usize,
@@ -121,26 +155,23 @@ struct Place {
 }
 
 impl Read {
-    fn of(candidate: &Candidate, wanted: &HashSet<&str>, language: Language) -> Self {
-        let terms = |text: &str| words::terms(cut(text, READ), language);
-        let asked = |text: &str| {
-            terms(text).into_iter().filter(|term| wanted.contains(term.as_str())).collect::<HashSet<_>>()
-        };
+    fn of(candidate: &Candidate, asked: &mut Asked) -> Self {
         let text = cut(&candidate.text, READ);
-        let mut places: HashMap<String, Vec<Place>> = HashMap::new();
-        let mut length = 0;
         let spans = sentences::split(text);
+        let mut places: Vec<Vec<Place>> = asked.terms.iter().map(|_| Vec::new()).collect();
+        let mut length = 0;
         for (sentence, span) in spans.iter().enumerate() {
-            for term in terms(span.of(text)) {
-                if wanted.contains(term.as_str()) {
-                    places.entry(term).or_default().push(Place { word: length, sentence });
+            for term in asked.read(span.of(text)) {
+                if let Some(term) = term {
+                    places[term].push(Place { word: length, sentence });
                 }
                 length += 1;
             }
         }
+        let mut all = |text: &str| asked.read(cut(text, READ)).into_iter().flatten().collect();
         Self {
-            title: asked(&candidate.title),
-            headings: asked(&candidate.heading_path.join(" ")),
+            title: all(&candidate.title),
+            headings: all(&candidate.heading_path.join(" ")),
             places,
             sentences: spans.len(),
             figure: text.contains(|c: char| c.is_ascii_digit()),
@@ -148,42 +179,39 @@ impl Read {
         }
     }
 
-    fn holds(&self, term: &str) -> bool {
-        self.places.contains_key(term) || self.headings.contains(term) || self.title.contains(term)
+    fn holds(&self, term: usize) -> bool {
+        !self.places[term].is_empty() || self.headings.contains(&term) || self.title.contains(&term)
     }
 }
 
-/// How rare each asked term is among the candidates, in order of terms: sums repeat to the last bit.
+/// How rare each asked term is among the candidates.
 ///
 /// # Source
 /// The inverse document frequency of BM25, kept above 0: Robertson and Zaragoza 2009, section 3.
-fn rarity<'a>(wanted: &HashSet<&'a str>, read: &[Read]) -> Vec<(&'a str, f32)> {
-    let weight = |term: &str| {
+fn rarity(terms: usize, read: &[Read]) -> Vec<f32> {
+    let weight = |term: usize| {
         let holding = read.iter().filter(|read| read.holds(term)).count() as f32;
         ((read.len() as f32 - holding + 0.5) / (holding + 0.5)).ln_1p()
     };
-    let mut terms: Vec<&str> = wanted.iter().copied().collect();
-    terms.sort_unstable();
-    terms.into_iter().map(|term| (term, weight(term))).collect()
+    (0..terms).map(weight).collect()
 }
 
-/// The largest share of the asked terms that one sentence holds.
-fn one_sentence(read: &Read, rarity: &[(&str, f32)], all: f32) -> f32 {
+/// The rarity of all the asked terms that one sentence holds, at most.
+fn one_sentence(read: &Read, rarity: &[f32]) -> f32 {
     let mut held = vec![0.0_f32; read.sentences];
-    for (term, rarity) in rarity {
+    for (places, rarity) in read.places.iter().zip(rarity) {
         let mut before = None;
-        for place in read.places.get(*term).into_iter().flatten() {
+        for place in places {
             if before.replace(place.sentence) != Some(place.sentence) {
                 held[place.sentence] += rarity;
             }
         }
     }
-    let most = held.into_iter().fold(0.0, f32::max);
-    if all > 0.0 { most / all } else { 0.0 }
+    held.into_iter().fold(0.0, f32::max)
 }
 
 /// The share of neighbouring asked terms that stand near each other, in either order.
-fn pairs(asked: &[String], read: &Read) -> f32 {
+fn pairs(asked: &[usize], read: &Read) -> f32 {
     let near = |a: &[Place], b: &[Place]| {
         // Both lists ascend, so one walk finds the closest pair.
         let (mut i, mut j) = (0, 0);
@@ -196,10 +224,7 @@ fn pairs(asked: &[String], read: &Read) -> f32 {
         false
     };
     let neighbours: Vec<_> = asked.windows(2).filter(|pair| pair[0] != pair[1]).collect();
-    let held = neighbours.iter().filter(|pair| match (read.places.get(&pair[0]), read.places.get(&pair[1])) {
-        (Some(a), Some(b)) => near(a, b),
-        _ => false,
-    });
+    let held = neighbours.iter().filter(|pair| near(&read.places[pair[0]], &read.places[pair[1]]));
     held.count() as f32 / neighbours.len().max(1) as f32
 }
 
@@ -278,7 +303,8 @@ mod tests {
     #[test]
     fn a_document_whose_other_passages_did_well_counts_for_each_of_them() {
         let candidates = ["Returns", "Returns", "Sizes", ""].map(|title| candidate(title, "", "x"));
-        let siblings: Vec<f32> = of("q", "", &candidates).iter().map(|row| feature(row, "siblings")).collect();
+        let siblings: Vec<f32> =
+            of("q", "", &candidates).iter().map(|row| feature(row, "siblings")).collect();
         assert!(siblings[1] > siblings[0] && siblings[0] > 0.0, "{siblings:?}");
         assert_eq!(siblings[2..], [0.0, 0.0]);
     }

@@ -59,7 +59,8 @@ fn differences(example: &Example) -> Vec<Vector> {
         let all = example.rows.iter().zip(&example.answers);
         all.filter(move |(_, answer)| **answer == answers).map(|(row, _)| row)
     };
-    let pair = |better: &Row, worse: &Row| std::array::from_fn(|k| f64::from(better[k]) - f64::from(worse[k]));
+    let pair =
+        |better: &Row, worse: &Row| std::array::from_fn(|k| f64::from(better[k]) - f64::from(worse[k]));
     of(true).flat_map(|better| of(false).map(move |worse| pair(better, worse))).collect()
 }
 

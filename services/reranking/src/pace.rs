@@ -41,7 +41,8 @@ impl Table {
         if let Some(cell) = holding.min_by_key(|cell| cell.0 * cell.1) {
             return Some(cell.2);
         }
-        let widest = self.cells.iter().filter(|cell| cell.1 >= tokens).max_by_key(|cell| (cell.0, Reverse(cell.1)))?;
+        let widest =
+            self.cells.iter().filter(|cell| cell.1 >= tokens).max_by_key(|cell| (cell.0, Reverse(cell.1)))?;
         Some(widest.2 * u32::try_from(rows.div_ceil(widest.0)).unwrap_or(u32::MAX))
     }
 }

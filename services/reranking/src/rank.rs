@@ -93,9 +93,7 @@ impl Reranker {
                 (Method::Model, model, scores)
             }
             Outcome::Overloaded(status) if !weighing => return Err(status),
-            _ if weighing => {
-                (Method::Features, String::new(), weighed(&request, self.config.weights).await?)
-            }
+            _ if weighing => (Method::Features, String::new(), weighed(&request, self.config.weights).await?),
             _ => (Method::None, String::new(), Vec::new()),
         };
         metrics::count(method, scores.len(), request.candidates.len() - scores.len());
@@ -194,7 +192,10 @@ impl Reranker {
         let asked = call.until(soon).request(ProfileRequest { model: model.clone() });
         let reply = self.inference.clone().profile(asked).await;
         let profiles = reply.map(|reply| reply.into_inner().models).unwrap_or_default();
-        let table = profiles.iter().find(|profile| profile.model == model).map(|profile| Arc::new(Table::of(profile)));
+        let table = profiles
+            .iter()
+            .find(|profile| profile.model == model)
+            .map(|profile| Arc::new(Table::of(profile)));
         if let Some(heard) = self.known().models.get_mut(name) {
             heard.table = Some((table.clone(), Instant::now()));
         }
@@ -229,7 +230,8 @@ impl Reranker {
 async fn weighed(request: &RerankRequest, weights: Weights) -> Result<Vec<f32>, Status> {
     let (query, locale) = (request.query.clone(), request.locale.clone());
     let candidates = request.candidates.clone();
-    let work = tokio::task::spawn_blocking(move || weights.scores(&features::of(&query, &locale, &candidates)));
+    let work =
+        tokio::task::spawn_blocking(move || weights.scores(&features::of(&query, &locale, &candidates)));
     work.await.map_err(|_| error::of_kind(error::Kind::Internal, "internal error"))
 }
 

@@ -22,7 +22,10 @@ pub(super) struct Question {
 enum Gold {
     Spans(Vec<Span>),
     /// In a passage of this document that holds one of the phrases; in any of it, if there is none.
-    Phrases { document: String, phrases: Vec<String> },
+    Phrases {
+        document: String,
+        phrases: Vec<String>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -147,7 +150,8 @@ mod tests {
     use super::*;
 
     fn hit(document: &str, start: u32, end: u32, text: &str) -> Hit {
-        let passage = Passage { document_id: document.into(), start, end, text: text.into(), ..Passage::default() };
+        let passage =
+            Passage { document_id: document.into(), start, end, text: text.into(), ..Passage::default() };
         Hit { passage: Some(passage), ..Hit::default() }
     }
 
@@ -160,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_passage_that_only_touches_the_gold_span_does_not_answer() {
-        let question = &read(r#"{"question": "q", "gold": [{"doc_id": "a", "start": 10, "end": 20}]}"#).unwrap()[0];
+        let question =
+            &read(r#"{"question": "q", "gold": [{"doc_id": "a", "start": 10, "end": 20}]}"#).unwrap()[0];
         assert!(question.is_answer(&hit("a", 19, 30, "")));
         assert!(!question.is_answer(&hit("a", 0, 10, "")) && !question.is_answer(&hit("b", 10, 20, "")));
         assert!(question.is_document(&hit("a", 0, 10, "")) && !question.is_document(&hit("b", 0, 9, "")));

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
+use fitting::Fitted;
 use serde_json::json;
 use switchboard_proto::{
     knowledge::v1::SearchMode,
@@ -16,7 +17,6 @@ use switchboard_proto::{
         Method, RankedCandidate, RerankResponse, reranking_service_client::RerankingServiceClient,
     },
 };
-use fitting::Fitted;
 use switchboard_reranking::features;
 use switchboard_text::context;
 
@@ -103,7 +103,8 @@ async fn measure(store: &Store, questions: &[Question]) -> Result<Vec<Measured>>
 async fn ask(store: &Store, question: &Question) -> Result<Measured> {
     let turn = &store.config.conversation;
     let forms = store.forms(question).await?;
-    let hits = store.search(&forms, SearchMode::Unspecified, turn.rerank_candidates.max(turn.passages)).await?;
+    let hits =
+        store.search(&forms, SearchMode::Unspecified, turn.rerank_candidates.max(turn.passages)).await?;
     let right = statistics::right(&hits, question);
     let query = context::resolve(&question.text, &question.history);
     let request = switchboard_conversation::rerank_request(&query, "", &hits);

@@ -44,7 +44,8 @@ pub(super) fn score(list: impl Iterator<Item = Right>) -> Row {
 
 /// What `after` has more than `before`, question by question.
 pub(super) fn change(before: &[Row], after: &[Row]) -> Vec<Row> {
-    let difference = |(before, after): (&Row, &Row)| std::array::from_fn(|metric| after[metric] - before[metric]);
+    let difference =
+        |(before, after): (&Row, &Row)| std::array::from_fn(|metric| after[metric] - before[metric]);
     before.iter().zip(after).map(difference).collect()
 }
 
@@ -88,7 +89,10 @@ fn table_lines(
         let (low, high) = interval(rows, metric);
         range(low, high)
     });
-    [[name.to_owned()].into_iter().chain(cells).collect(), [String::new()].into_iter().chain(ranges).collect()]
+    [
+        [name.to_owned()].into_iter().chain(cells).collect(),
+        [String::new()].into_iter().chain(ranges).collect(),
+    ]
 }
 
 /// The means and their intervals as a JSON object.

@@ -20,9 +20,10 @@ pub(crate) struct BenchArgs {
     /// Texts in a batch
     #[arg(long, value_delimiter = ',', default_value = "1,8,32", value_name = "N,..")]
     batch: Vec<usize>,
-    /// Tokens of each text, special ones included
-    #[arg(long, value_delimiter = ',', default_value = "16,64,128", value_name = "N,..")]
-    tokens: Vec<usize>,
+    /// Tokens of each text, special ones included; 16,64,128, as far as the model reads as many, when
+    /// not given
+    #[arg(long, value_delimiter = ',', value_name = "N,..")]
+    tokens: Option<Vec<usize>>,
     /// Batches that are computed side by side; what is configured when not given
     #[arg(long, value_delimiter = ',', value_name = "N,..")]
     instances: Option<Vec<usize>>,
@@ -49,14 +50,18 @@ Examples:
   switchboard models bench all-MiniLM-L6-v2 --batch 1 --tokens 16 --instances 1,2 --threads 1,2";
 
 pub(super) async fn bench(global: &Global, args: BenchArgs) -> Result<ExitCode> {
-    ensure!(args.seconds.is_finite() && (0.01..=600.0).contains(&args.seconds), "--seconds: from 0.01 to 600");
+    ensure!(
+        args.seconds.is_finite() && (0.01..=600.0).contains(&args.seconds),
+        "--seconds: from 0.01 to 600"
+    );
     for (flag, values, most) in [
         ("--batch", Some(&args.batch), 1024),
-        ("--tokens", Some(&args.tokens), 8192),
+        ("--tokens", args.tokens.as_ref(), 8192),
         ("--instances", args.instances.as_ref(), 64),
         ("--threads", args.threads.as_ref(), 256),
     ] {
-        let fine = values.is_none_or(|values| !values.is_empty() && values.iter().all(|n| (1..=most).contains(n)));
+        let fine =
+            values.is_none_or(|values| !values.is_empty() && values.iter().all(|n| (1..=most).contains(n)));
         ensure!(fine, "{flag}: numbers from 1 to {most}, such as 1,2");
     }
     let config = args.repository.load(global)?;

@@ -30,8 +30,8 @@ input, and warns where results depend on the batch; or names the file that is at
 wrong with it. Exits with 1 when a model cannot be served.
 
 Examples:
-  switchboard models check                            every model that this machine has
-  switchboard models check all-MiniLM-L6-v2           one of them
+  switchboard models check                       # every model that this machine has
+  switchboard models check all-MiniLM-L6-v2      # one of them
   switchboard models check .cache/models --json";
 
 pub(super) async fn check(global: &Global, args: CheckArgs) -> Result<ExitCode> {

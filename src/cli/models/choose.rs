@@ -78,7 +78,8 @@ pub(super) fn choose(files: &[Entry], patterns: &[String]) -> Result<Vec<Entry>,
             return Err(ChoiceError::Lacks(needed));
         }
     }
-    let graphs = || files.iter().map(|file| file.path.clone()).filter(|path| path.ends_with(".onnx")).collect();
+    let graphs =
+        || files.iter().map(|file| file.path.clone()).filter(|path| path.ends_with(".onnx")).collect();
     let mut wanted: Vec<&Entry> = files.iter().filter(|file| describes(&file.path)).collect();
     let before = wanted.len();
     for pattern in patterns {
@@ -125,7 +126,8 @@ fn describes(path: &str) -> bool {
     let module = || {
         let (folder, file) = path.split_once('/')?;
         let (number, name) = folder.split_once('_')?;
-        let plain = number.bytes().all(|b| b.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphabetic());
+        let plain =
+            number.bytes().all(|b| b.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphabetic());
         Some(file == "config.json" && !number.is_empty() && plain)
     };
     DESCRIPTION.contains(&path) || module().unwrap_or(false)
@@ -234,7 +236,8 @@ mod tests {
 
     #[test]
     fn weights_come_only_where_there_is_no_graph() {
-        let sharded = ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "x/model.safetensors"];
+        let sharded =
+            ["model-00001-of-00002.safetensors", "model.safetensors.index.json", "x/model.safetensors"];
         assert_eq!(chosen(&sharded, &[]).unwrap(), sharded[..2]);
         assert_eq!(chosen(&["model.onnx", "model.safetensors"], &[]).unwrap(), ["model.onnx"]);
     }

@@ -198,13 +198,16 @@ impl Hub {
         };
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let uri = endpoint.parse::<Uri>().ok().filter(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some()
+                && uri.query().is_none()
         });
         let uri = uri.ok_or_else(|| {
             setting(key, format!("= {endpoint:?} is not allowed: a URL such as https://hub.example"))
         })?;
         let token = token(settings, &variable)?;
-        if token.is_some() && uri.scheme_str() == Some("http") && !is_loopback(uri.host().unwrap_or_default()) {
+        if token.is_some() && uri.scheme_str() == Some("http") && !is_loopback(uri.host().unwrap_or_default())
+        {
             return Err(setting(
                 key,
                 format!("= {endpoint:?} would carry the access token in clear text: use https, or no token"),
@@ -289,7 +292,12 @@ impl Hub {
             fs::create_dir_all(folder).map_err(write(folder))?;
         }
         let part = part_of(destination, entry);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part)
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&part)
             .map_err(write(&part))?;
         let mut have = file.metadata().map_err(write(&part))?.len();
         // Only of a file that is known by its hash can the beginning be trusted to belong to the rest.

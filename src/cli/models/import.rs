@@ -39,9 +39,8 @@ distilbert) with its head, and puts it with its settings and tokenizer into the 
 
 Examples:
   switchboard models import onnx/fixtures/bert-sequence --repository /tmp/models
-  switchboard models import onnx/fixtures/bert-sequence --repository /tmp/models \
-      --weights q8 --name smaller
-  switchboard models bench smaller --repository /tmp/models --tokens 16   is it worth it here?";
+  switchboard models import onnx/fixtures/bert --repository /tmp/models --weights q8 --name bert-q8
+  switchboard models bench bert-q8 --repository /tmp/models      # is it worth it on this machine?";
 
 /// How weights are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -49,10 +48,11 @@ pub(crate) enum Weights {
     /// 32-bit floats: as exact as the original
     #[default]
     Fp32,
-    /// 8-bit integers, multiplied as such: the fastest on most CPUs, but a text's result changes with
-    /// the texts beside it
+    /// 8-bit integers, multiplied as such: the fastest on CPUs, but a text's vector then depends on the
+    /// texts beside it in its batch
     Int8,
-    /// 8-bit blocks, each row rounded for itself: a quarter of the memory, nearly as exact
+    /// 8-bit blocks, each row rounded for itself: about a quarter of the memory and nearly as exact, but
+    /// not faster on CPUs
     Q8,
 }
 
@@ -69,7 +69,11 @@ impl From<Weights> for import::Weights {
 /// A name that can be a model's folder: letters, digits, `.`, `-` and `_`, not hidden.
 pub(super) fn local_name(text: &str) -> Result<String, String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if (1..=96).contains(&text.len()) && !text.starts_with('.') && !text.ends_with('.') && text.chars().all(fine) {
+    if (1..=96).contains(&text.len())
+        && !text.starts_with('.')
+        && !text.ends_with('.')
+        && text.chars().all(fine)
+    {
         Ok(text.to_owned())
     } else {
         Err("a name is 1 to 96 letters, digits, dots, - and _, and has no dot at either end".into())
@@ -79,12 +83,14 @@ pub(super) fn local_name(text: &str) -> Result<String, String> {
 pub(super) async fn import(global: &Global, args: ImportArgs) -> Result<ExitCode> {
     let config = args.repository.load(global)?;
     let repository = super::repository(&config)?;
-    let source = args.source.canonicalize().with_context(|| format!("{} cannot be read", args.source.display()))?;
+    let source =
+        args.source.canonicalize().with_context(|| format!("{} cannot be read", args.source.display()))?;
     let name = match args.name {
         Some(name) => name,
         None => {
             let name = source.file_name().unwrap_or_default().to_string_lossy();
-            local_name(&name).map_err(|allowed| anyhow::anyhow!("{name:?} cannot be its name, use --name: {allowed}"))?
+            local_name(&name)
+                .map_err(|allowed| anyhow::anyhow!("{name:?} cannot be its name, use --name: {allowed}"))?
         }
     };
     let target = repository.join(&name);

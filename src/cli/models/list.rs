@@ -4,12 +4,11 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 use switchboard_mesh::{Call, Channel, Deadline, Tenant};
-use switchboard_model_server::check::{self, Checked};
-use switchboard_proto::inference::v1::{
-    ListModelsRequest, Model, ModelProfile, ProfileRequest, Task,
-    inference_service_client::InferenceServiceClient,
+use switchboard_model_server::{
+    check::{self, Checked},
+    listing::{self, Loaded},
 };
 use tonic::{Code, Status};
 
@@ -45,9 +44,9 @@ const AFTER_HELP: &str = "\
 Reads the models' files; `switchboard models check` runs them as well, and says more.
 
 Examples:
-  switchboard models list                                 what this machine has
+  switchboard models list                                  # what this machine has
   switchboard models list --repository .cache/models --json
-  switchboard models list --node http://127.0.0.1:8091    what a running model-server has loaded";
+  switchboard models list --node http://127.0.0.1:8091     # what a running model-server has loaded";
 
 pub(super) async fn list(global: &Global, args: ListArgs) -> Result<ExitCode> {
     match &args.node {
@@ -97,38 +96,24 @@ fn row(model: &Checked) -> Option<Vec<String>> {
     ])
 }
 
-/// A model that a node has loaded, with how it uses the node's cores.
-type Loaded = (Model, Option<ModelProfile>);
-
 /// The models of a running node.
 async fn loaded(node: &http::Uri, as_json: bool) -> Result<()> {
     let usable = node.scheme_str() == Some("http") && node.authority().is_some();
     ensure!(usable, "--node: a URL such as http://127.0.0.1:8091 is allowed");
-    let models = ask(node).await.map_err(|status| from_node(node, &status))?;
+    let tenant = Tenant::try_new(DEFAULT_TENANT).map_err(anyhow::Error::msg)?;
+    let call = Call::new(tenant, Deadline::after(LIMIT));
+    let models = listing::ask(Channel::tcp(Role::Inference.name(), node.clone()), &call).await;
+    let models = models.map_err(|status| from_node(node, &status))?;
     if as_json {
-        let models: Vec<_> = models.iter().map(object).collect();
+        let models: Vec<_> = models.iter().map(Loaded::json).collect();
         let object = json!({ "node": node.to_string(), "models": models });
         show::line(&serde_json::to_string_pretty(&object)?);
-        return Ok(());
-    }
-    if models.is_empty() {
+    } else if models.is_empty() {
         show::line("no model is loaded");
-        return Ok(());
+    } else {
+        show::line(&listing::table(&models));
     }
-    let header = ["model", "task", "gives", "tokens", "runs on", "instances", "threads"];
-    let rows: Vec<_> = models.iter().map(node_row).collect();
-    show::line(&show::table(&header, &rows));
     Ok(())
-}
-
-async fn ask(node: &http::Uri) -> Result<Vec<Loaded>, Status> {
-    let tenant = Tenant::try_new(DEFAULT_TENANT).map_err(Status::internal)?;
-    let call = Call::new(tenant, Deadline::after(LIMIT));
-    let mut client = InferenceServiceClient::new(Channel::tcp(Role::Inference.name(), node.clone()));
-    let models = client.list_models(call.request(ListModelsRequest {})).await?.into_inner().models;
-    let profile = client.profile(call.request(ProfileRequest::default())).await?.into_inner().models;
-    let profile_of = |name: &str| profile.iter().find(|profile| profile.model == name).cloned();
-    Ok(models.into_iter().map(|model| (profile_of(&model.name), model)).map(|(p, m)| (m, p)).collect())
 }
 
 /// What a node's refusal means.
@@ -140,46 +125,4 @@ fn from_node(node: &http::Uri, status: &Status) -> anyhow::Error {
         ),
         _ => explain(status).context(format!("{node} does not list its models")),
     }
-}
-
-/// The name of a task, as in `model.toml`.
-fn task(model: &Model) -> &'static str {
-    match model.task() {
-        Task::Unspecified => "-",
-        Task::Embed => "embed",
-        Task::Rerank => "rerank",
-        Task::Generate => "generate",
-        Task::Transcribe => "transcribe",
-        Task::Classify => "classify",
-    }
-}
-
-fn node_row((model, profile): &Loaded) -> Vec<String> {
-    let gives = match (model.dimensions, model.labels.len()) {
-        (0, 0) => "-".to_owned(),
-        (0, labels) => format!("{labels} labels"),
-        (components, _) => format!("{components} components"),
-    };
-    let count = |count: fn(&ModelProfile) -> u32| {
-        profile.as_ref().map_or_else(|| "-".to_owned(), |profile| count(profile).to_string())
-    };
-    vec![
-        show::plain(&model.name),
-        task(model).to_owned(),
-        gives,
-        model.max_tokens.to_string(),
-        show::plain(&model.backend),
-        count(|profile| profile.instances),
-        count(|profile| profile.threads),
-    ]
-}
-
-fn object((model, profile): &Loaded) -> Value {
-    json!({
-        "name": model.name, "task": task(model), "dimensions": model.dimensions,
-        "max_tokens": model.max_tokens, "backend": model.backend, "fingerprint": model.fingerprint,
-        "labels": model.labels, "prompts": model.prompts,
-        "instances": profile.as_ref().map(|profile| profile.instances),
-        "threads": profile.as_ref().map(|profile| profile.threads),
-    })
 }

@@ -32,12 +32,10 @@ const ATTEMPTS: u32 = 4;
 #[derive(Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct PullArgs {
-    /// The model's name at the hub, such as `sentence-transformers/all-MiniLM-L6-v2`
-    #[arg(value_name = "NAME", value_parser = hub_name)]
-    name: String,
-    /// Branch, tag or commit
-    #[arg(long, default_value = "main", value_parser = revision)]
-    revision: String,
+    /// The model's name at the hub, such as `sentence-transformers/all-MiniLM-L6-v2`; then, where it
+    /// is not `main`, the branch, tag or commit
+    #[arg(value_name = "NAME[@REVISION]", value_parser = wanted)]
+    model: Wanted,
     /// Fetch these files in place of the usual graph, `onnx/model.onnx`; `*` stands for anything. May
     /// be repeated
     #[arg(long = "file", value_name = "PATTERN")]
@@ -53,31 +51,37 @@ pub(crate) struct PullArgs {
 }
 
 const AFTER_HELP: &str = "\
-Fetches the settings, the tokenizer and the ONNX graph (or, where there is none, the safetensors weights,
-which are then imported), checks every file by its hash, and puts the model into the folder of models
-once it is whole. A cut transfer goes on where it ended.
+Fetches the settings, the tokenizer and the ONNX graph (or, where there is none, the safetensors
+weights, which are then imported), checks every file by its hash, and puts the model into the folder
+of models once it is whole. A cut transfer goes on where it ended.
 
 Examples:
   switchboard models pull sentence-transformers/all-MiniLM-L6-v2
-  switchboard models pull cross-encoder/ms-marco-MiniLM-L6-v2 --file 'onnx/model_qint8_avx512.onnx'
-  HF_TOKEN=... switchboard models pull my-company/private-model --revision v2
+  switchboard models pull cross-encoder/ms-marco-MiniLM-L6-v2 --file onnx/model_qint8_avx512.onnx
+  HF_TOKEN=hf_yours switchboard models pull my-company/private-model@v2
 
 HF_ENDPOINT or hub.endpoint names another hub, HF_TOKEN or hub.token_file an access token.";
 
-/// A name as hubs give them: one or two parts of letters, digits, `.`, `-` and `_`.
-fn hub_name(text: &str) -> Result<String, String> {
-    let mut parts = text.split('/');
-    let fine = parts.clone().count() <= 2 && parts.all(|part| import::local_name(part).is_ok());
-    if fine { Ok(text.to_owned()) } else { Err("a name is OWNER/MODEL, such as intfloat/e5-small-v2".into()) }
+/// A model of a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// One or two parts of letters, digits, `.`, `-` and `_`.
+    name: String,
+    /// A branch, a tag or a commit.
+    revision: String,
 }
 
-fn revision(text: &str) -> Result<String, String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "._-/+@".contains(c);
-    if !text.is_empty() && text.len() <= 200 && text.chars().all(fine) && !text.contains("..") {
-        Ok(text.to_owned())
-    } else {
-        Err("a revision is a branch, a tag or a commit".into())
+fn wanted(text: &str) -> Result<Wanted, String> {
+    let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+    let mut parts = name.split('/');
+    if parts.clone().count() > 2 || parts.any(|part| import::local_name(part).is_err()) {
+        return Err("a name is OWNER/MODEL, such as intfloat/e5-small-v2".into());
     }
+    let fine = |c: char| c.is_ascii_alphanumeric() || "._-/+".contains(c);
+    if revision.is_empty() || revision.len() > 200 || !revision.chars().all(fine) || revision.contains("..") {
+        return Err("what follows the @ is a branch, a tag or a commit".into());
+    }
+    Ok(Wanted { name: name.to_owned(), revision: revision.to_owned() })
 }
 
 /// A file that is in its place.
@@ -91,19 +95,22 @@ struct Arrived {
 pub(super) async fn pull(global: &Global, args: PullArgs) -> Result<ExitCode> {
     let config = args.repository.load(global)?;
     let repository = super::repository(&config)?;
-    let local = args.local.clone().unwrap_or_else(|| last_part(&args.name).to_owned());
+    let local = args.local.clone().unwrap_or_else(|| last_part(&args.model.name).to_owned());
     let target = repository.join(&local);
     let hub = Arc::new(Hub::open(&config.hub, &Process)?);
     let listing = match list(&hub, &args).await {
         Ok(listing) => listing,
-        Err(error @ HubError::Unreachable { .. }) => return Err(error).with_context(|| by_hand(&args.name, &target)),
+        Err(error @ HubError::Unreachable { .. }) => {
+            return Err(error).with_context(|| by_hand(&args.model.name, &target));
+        }
         Err(error) => return Err(error.into()),
     };
     for path in listing.refused.iter().take(10) {
         let path: String = show::plain(&path.replace('\n', " ")).chars().take(200).collect();
         eprintln!("left out: the hub lists a file under a path that is not safe: {path:?}");
     }
-    let wanted = choose::choose(&listing.files, &args.files).map_err(|error| explain(&args.name, error))?;
+    let wanted =
+        choose::choose(&listing.files, &args.files).map_err(|error| explain(&args.model.name, error))?;
     let graph = choose::has_graph(&wanted);
     if !graph && target.exists() {
         // What was made of the weights would have to be made anew, and somebody may be using it.
@@ -112,13 +119,17 @@ pub(super) async fn pull(global: &Global, args: PullArgs) -> Result<ExitCode> {
     // Hidden, so that no node takes a half for a model.
     let staging = repository.join(format!(".pull-{local}"));
     fs::create_dir_all(&staging).with_context(|| format!("{} cannot be made", staging.display()))?;
-    let arrived = fetch_all(&hub, &args.name, &listing.commit, &wanted, &staging, &target).await?;
+    let arrived = fetch_all(&hub, &args.model.name, &listing.commit, &wanted, &staging, &target).await?;
     if graph {
         let (staging, target) = (staging.clone(), target.clone());
         tokio::task::spawn_blocking(move || settle(&staging, &target, &wanted)).await??;
     } else {
         import::weights(&staging, &target, Default::default(), args.json).await.with_context(|| {
-            format!("the weights of {} are in {}, and no graph could be made of them", args.name, staging.display())
+            format!(
+                "the weights of {} are in {}, and no graph could be made of them",
+                args.model.name,
+                staging.display()
+            )
         })?;
         fs::remove_dir_all(&staging).with_context(|| format!("{} cannot be removed", staging.display()))?;
     }
@@ -126,9 +137,10 @@ pub(super) async fn pull(global: &Global, args: PullArgs) -> Result<ExitCode> {
     if !args.json {
         let fetched = arrived.iter().filter(|file| !file.kept).count();
         show::line(&format!(
-            "{} at commit {}: {fetched} of {} files fetched, {} in all, in {}",
-            args.name,
+            "{} at commit {} of {}: {fetched} of {} files fetched, {} in all, in {}",
+            args.model.name,
             listing.commit,
+            hub.name(),
             arrived.len(),
             show::bytes(size),
             target.display()
@@ -141,7 +153,7 @@ pub(super) async fn pull(global: &Global, args: PullArgs) -> Result<ExitCode> {
     if args.json {
         let files: Vec<_> = arrived.iter().map(Arrived::json).collect();
         let object = json!({
-            "model": args.name, "commit": listing.commit, "folder": target, "files": files,
+            "model": args.model.name, "hub": hub.name(), "commit": listing.commit, "folder": target, "files": files,
             "check": checked.json(),
         });
         show::line(&serde_json::to_string_pretty(&object)?);
@@ -182,7 +194,7 @@ fn explain(name: &str, error: ChoiceError) -> anyhow::Error {
 }
 
 async fn list(hub: &Arc<Hub>, args: &PullArgs) -> Result<Listing, HubError> {
-    let (hub, name, revision) = (Arc::clone(hub), args.name.clone(), args.revision.clone());
+    let (hub, name, revision) = (Arc::clone(hub), args.model.name.clone(), args.model.revision.clone());
     run(move || hub.list(&name, &revision)).await
 }
 
@@ -270,7 +282,8 @@ fn progress(total: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let template = "{bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} (left: {eta})  {wide_msg}";
+    let template =
+        "{bar:30} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} (left: {eta})  {wide_msg}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style)
 }
@@ -313,4 +326,21 @@ fn prune(root: &Path, below: &Path, wanted: &[Entry]) -> Result<()> {
         bail!("{} is gone", root.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_carry_a_revision() {
+        let model = |name: &str, revision: &str| Ok(Wanted { name: name.into(), revision: revision.into() });
+        assert_eq!(wanted("acme/small"), model("acme/small", "main"));
+        assert_eq!(wanted("small@refs/pr/1"), model("small", "refs/pr/1"));
+        for bad in
+            ["", "/", "a/b/c", "a/..", "../b", "a b", "-/\n", "a@", "a@b@c", "a@../b", "a@b?c", "a@b#c"]
+        {
+            assert!(wanted(bad).is_err(), "{bad:?}");
+        }
+    }
 }

@@ -26,8 +26,8 @@ input, and warns where results depend on the batch; or names the file that is at
 wrong with it. Exits with 1 when a model cannot be served.
 
 Examples:
-  model-server check                          the folder that `serve` takes
-  model-server check .cache/models            another one
+  model-server check                          # the folder that `serve` takes
+  model-server check .cache/models            # another one
   model-server check .cache/models --json";
 
 pub(crate) fn check(global: &Global, args: &CheckArgs) -> Result<ExitCode> {

@@ -17,9 +17,9 @@ use mesh::{
     telemetry, terminal,
 };
 use switchboard_mesh as mesh;
-use switchboard_model_server::ROLE;
-use switchboard_proto::inference::v1::{
-    ListModelsRequest, Model, inference_service_client::InferenceServiceClient,
+use switchboard_model_server::{
+    ROLE,
+    listing::{self, Loaded},
 };
 
 use crate::config::Config;
@@ -41,10 +41,10 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  model-server serve --repository .cache/models       serve every model in the folder
+  model-server serve --repository .cache/models       # serve every model in the folder
   model-server serve --listen 0.0.0.0:8091 --metrics 0.0.0.0:9091
-  model-server check .cache/models                    say what the folder holds
-  model-server config print                           every setting with its value
+  model-server check .cache/models                    # say what the folder holds
+  model-server config print                           # every setting with its value
 
 A model is a folder in the layout of the Hugging Face hub: config.json, tokenizer.json and
 onnx/model.onnx. SWITCHBOARD__INFERENCE__THREADS=4 sets inference.threads, and so on.";
@@ -146,12 +146,15 @@ async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
         Some(address) => Some(node.scrape(address).await?),
         None => None,
     };
-    let models = models(&node).await?;
+    let tenant = Tenant::try_new("default").map_err(anyhow::Error::msg)?;
+    let call = Call::new(tenant, Deadline::after(LIST));
+    let models = listing::ask(node.ctx.channel(ROLE), &call).await;
+    let models = models.context("the loaded models cannot be listed")?;
     let signals = node.ready()?;
     let ready_ms = began.elapsed().as_millis();
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if args.json {
-        let models: Vec<_> = models.iter().map(json).collect();
+        let models: Vec<_> = models.iter().map(Loaded::json).collect();
         let line = serde_json::json!({
             "grpc": format!("http://{address}"), "metrics": metrics, "models": models, "ready_ms": ready_ms,
         });
@@ -161,39 +164,8 @@ async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
         if let Some(metrics) = metrics {
             terminal::line(&format!("metrics on {metrics}"));
         }
-        let rows: Vec<_> = models.iter().map(row).collect();
-        terminal::line(&terminal::table(&["model", "task", "vector", "tokens", "runs on"], &rows));
+        terminal::line(&listing::table(&models));
     }
     node.serve_until(signals).await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What is loaded, as any caller would be told.
-async fn models(node: &Node) -> Result<Vec<Model>> {
-    let tenant = Tenant::try_new("default").map_err(anyhow::Error::msg)?;
-    let request = Call::new(tenant, Deadline::after(LIST)).request(ListModelsRequest {});
-    let mut client = InferenceServiceClient::new(node.ctx.channel(ROLE));
-    let reply = client.list_models(request).await.context("the loaded models cannot be listed")?;
-    Ok(reply.into_inner().models)
-}
-
-/// The name of a task, as in `model.toml`.
-fn task(model: &Model) -> String {
-    model.task().as_str_name().trim_start_matches("TASK_").to_lowercase()
-}
-
-fn row(model: &Model) -> Vec<String> {
-    let dimensions = match model.dimensions {
-        0 => "-".to_owned(),
-        dimensions => dimensions.to_string(),
-    };
-    let name = terminal::plain(&model.name);
-    vec![name, task(model), dimensions, model.max_tokens.to_string(), model.backend.clone()]
-}
-
-fn json(model: &Model) -> serde_json::Value {
-    serde_json::json!({
-        "name": model.name, "task": task(model), "dimensions": model.dimensions,
-        "max_tokens": model.max_tokens, "backend": model.backend, "fingerprint": model.fingerprint,
-    })
 }

@@ -17,7 +17,7 @@ pub struct Weights(pub [f32; COUNT]);
 
 impl Default for Weights {
     fn default() -> Self {
-        Self([0.0; COUNT])
+        Self([1.33, 0.97, 2.14, 2.22, 1.03, 1.12, 0.10, 0.23, 0.74, 0.09, 0.50, 0.47, 0.20, 1.66])
     }
 }
 

@@ -150,7 +150,8 @@ fn with_features() -> Config {
 async fn candidates_come_in_the_order_of_their_scores() {
     let fake = Fake::default();
     let mut client = client(Some(&fake), Config { candidates_per_call: 2, ..Config::default() }).await;
-    let reply = client.rerank(call("t").request(request(&["3", "9", "1", "5", "7"]))).await.unwrap().into_inner();
+    let reply =
+        client.rerank(call("t").request(request(&["3", "9", "1", "5", "7"]))).await.unwrap().into_inner();
     assert_eq!((reply.method(), reply.model.as_str()), (Method::Model, "judge"));
     assert_eq!((indexes(&reply), scored(&reply)), (vec![1, 4, 3, 0, 2], 5));
     let sizes: Vec<usize> = fake.calls.lock().unwrap().iter().map(|call| call.texts.len()).collect();
@@ -166,7 +167,8 @@ async fn what_there_is_no_time_for_keeps_its_order_behind_what_was_scored() {
     let mut client = client(Some(&fake), Config { candidates_per_call: 2, ..Config::default() }).await;
     // 20 ms a part: the first takes 20, the second is foreseen with 25, the third would end at 65.
     let soon = call("t").until(Deadline::after(Duration::from_millis(60)));
-    let reply = client.rerank(soon.request(request(&["1", "5", "3", "9", "8", "7"]))).await.unwrap().into_inner();
+    let reply =
+        client.rerank(soon.request(request(&["1", "5", "3", "9", "8", "7"]))).await.unwrap().into_inner();
     assert_eq!((indexes(&reply), scored(&reply)), (vec![3, 1, 2, 0, 4, 5], 4));
     assert_eq!(fake.calls.lock().unwrap().len(), 2, "a part that cannot be on time is not begun");
 }

@@ -46,10 +46,12 @@ impl Fitted {
         ensure!(folds.iter().any(|fold| *fold > 0), "--fit needs questions about two documents at least");
         let fused: Vec<Row> = measured.iter().map(Measured::fused).collect();
         let held_out = |ridge: f64| {
-            let of_fold: Vec<Weights> = (0..FOLDS).map(|fold| {
-                let others = examples.iter().zip(&folds).filter(|(_, of)| **of != fold);
-                fit(others.map(|(example, _)| example), ridge)
-            }).collect();
+            let of_fold: Vec<Weights> = (0..FOLDS)
+                .map(|fold| {
+                    let others = examples.iter().zip(&folds).filter(|(_, of)| **of != fold);
+                    fit(others.map(|(example, _)| example), ridge)
+                })
+                .collect();
             let ranked = measured.iter().zip(&folds).map(|(one, fold)| ranked(one, &of_fold[*fold]));
             statistics::change(&fused, &ranked.collect::<Vec<Row>>())
         };
