@@ -285,8 +285,11 @@ fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -
     match found {
         TaskName::Classify if tokens => Ok(Task::Tokens { labels: labels()? }),
         TaskName::Classify if sequence => {
-            let independent = config.problem_type.as_deref() == Some("multi_label_classification");
-            Ok(Task::Sequence { labels: labels()?, independent })
+            let labels = labels()?;
+            // Of one label alone it can only be said whether it holds.
+            let independent =
+                config.problem_type.as_deref() == Some("multi_label_classification") || labels.len() == 1;
+            Ok(Task::Sequence { labels, independent })
         }
         TaskName::Classify => {
             let wanted = "names no architecture that ends in ForSequenceClassification or \

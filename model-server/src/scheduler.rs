@@ -249,6 +249,10 @@ impl Places {
             metrics::refused(&lane.name, shares::CLASSES[class], reason, job.waiting.len());
         }
         drop(state);
+        if gone.is_some() {
+            // What waited behind it may fit where it did not.
+            self.shared.work.notify_one();
+        }
         drop(gone);
     }
 }

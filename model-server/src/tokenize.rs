@@ -161,11 +161,16 @@ impl TextTokenizer {
             first.take_overflowing();
             second.as_mut().map(Encoding::take_overflowing);
         }
+        // Some post-processors trim spans, and have done so once already: a second time would take the
+        // first character off.
+        let kept = if spans { first.get_offsets().to_vec() } else { Vec::new() };
         let encoding = self.inner.post_process(first, second, true).map_err(failed)?;
         let ids = encoding.get_ids().to_vec();
         let kinds = encoding.get_type_ids();
         let second = kinds.iter().position(|&kind| kind > 0).unwrap_or(ids.len());
-        let spans = if spans { self::spans(&encoding) } else { Vec::new() };
+        let mut kept = kept.into_iter();
+        let special = encoding.get_special_tokens_mask().iter().filter(|_| spans);
+        let spans = special.map(|&special| if special == 0 { kept.next() } else { None }).collect();
         let count = ids.len();
         Ok(Tokens { row: Row { second, attended: count, ids }, count, truncated, spans })
     }

@@ -106,7 +106,7 @@ impl State {
         }
         let backend = lane.take()?;
         let free = slots.saturating_sub(busy + lane.slots) / lane.slots;
-        let sharers = 1 + if lane.is_idle() { free } else { 0 };
+        let sharers = 1 + free.min(lane.idle());
         let picked = lane.pick(class, sharers);
         let work = lane.begin(id, class, picked, backend);
         self.busy += work.slots;

@@ -124,6 +124,11 @@ impl Lane {
         self.idle.push(backend);
     }
 
+    /// Instances that compute nothing at the moment.
+    pub(super) fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         !self.idle.is_empty()
     }
