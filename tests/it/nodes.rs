@@ -15,8 +15,12 @@ async fn a_turn_runs_over_roles_on_other_nodes() {
     let documents = Mesh::of(&["knowledge"], remote).await;
     shop(&documents).await;
     let documents_at: http::Uri = format!("http://{}", documents.listen().await).parse().unwrap();
-    let remote = [("embeddings".to_owned(), models_at), ("knowledge".to_owned(), documents_at)].into();
-    let front = Mesh::of(&["conversation", "generation", "policy"], remote).await;
+    let remote = [
+        ("embeddings".to_owned(), models_at.clone()),
+        ("inference".to_owned(), models_at),
+        ("knowledge".to_owned(), documents_at),
+    ];
+    let front = Mesh::of(&["conversation", "generation", "policy", "reranking"], remote.into()).await;
     let reply = front.ask("Can I send back shoes I have worn outside?").await;
     assert_eq!(reply.outcome(), Outcome::Answered, "{reply:?}");
     assert_eq!(reply.documents()[0], "returns.md");
