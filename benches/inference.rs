@@ -6,6 +6,8 @@
 //! compared. Then: texts of mixed lengths, with the share of padding; and callers who leave while they
 //! wait, with the compute that went into them. Prints tables; takes some three minutes.
 
+#![expect(clippy::print_stdout, reason = "a benchmark's tables are for people")]
+
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},

@@ -103,10 +103,11 @@ fn expand(questions: &[Vec<Vector>], weights: &Vector, ridge: f64) -> (f64, Vect
 /// Solves `matrix * x = right` for a symmetric positive definite matrix, which needs no pivots.
 fn solve(mut matrix: Matrix, mut right: Vector) -> Vector {
     for pivot in 0..COUNT {
+        let above = matrix[pivot];
         for row in pivot + 1..COUNT {
-            let factor = matrix[row][pivot] / matrix[pivot][pivot];
-            for column in pivot..COUNT {
-                matrix[row][column] -= factor * matrix[pivot][column];
+            let factor = matrix[row][pivot] / above[pivot];
+            for (cell, over) in matrix[row].iter_mut().zip(&above).skip(pivot) {
+                *cell -= factor * over;
             }
             right[row] -= factor * right[pivot];
         }
