@@ -14,8 +14,9 @@ use crate::workspace::Workspace;
 const ONE_VERSION: [&str; 4] = ["tonic", "prost", "tracing", "opentelemetry"];
 
 /// SPDX names of the licences that fit an Apache-2.0 binary. MPL-2.0 is among them because it asks for
-/// the source of its own files only, and those are used unchanged.
-const LICENCES: [&str; 13] = [
+/// the source of its own files only, and those are used unchanged; CDLA-Permissive-2.0 is that of the
+/// public authorities' certificates, which are data.
+const LICENCES: [&str; 14] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -23,6 +24,7 @@ const LICENCES: [&str; 13] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "CC0-1.0",
+    "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
     "MPL-2.0",
