@@ -20,7 +20,7 @@ pub(crate) struct Config {
     pub(crate) data: DataFolder,
     /// The node's own listener and its drain.
     pub(crate) node: NodeConfig,
-    /// Roles that run elsewhere: role to URL.
+    /// Roles that run elsewhere: role to URL, or to several with commas between, which take turns.
     pub(crate) peers: BTreeMap<String, String>,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
     pub(crate) gateway: switchboard_gateway::Config,
@@ -110,22 +110,27 @@ impl Config {
             if crate::roles::Role::parse(role).is_none() {
                 return Err(Invalid::new(key, url, format!("a role as key: {}", crate::roles::names())));
             }
-            if url
-                .parse::<http::Uri>()
-                .ok()
-                .filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some())
-                .is_none()
-            {
-                return Err(Invalid::new(key, url, "a URL such as http://127.0.0.1:7070"));
+            if addresses(url).is_none() {
+                return Err(Invalid::new(
+                    key,
+                    url,
+                    "a URL such as http://127.0.0.1:7070, or several with commas between",
+                ));
             }
         }
         Ok(())
     }
 
     /// The peers as addresses. Call after [`Config::check`].
-    pub(crate) fn remote(&self) -> BTreeMap<String, http::Uri> {
-        self.peers.iter().filter_map(|(role, url)| Some((role.clone(), url.parse().ok()?))).collect()
+    pub(crate) fn remote(&self) -> BTreeMap<String, Vec<http::Uri>> {
+        self.peers.iter().filter_map(|(role, url)| Some((role.clone(), addresses(url)?))).collect()
     }
+}
+
+/// The URLs of a list; none where one of them is not usable.
+fn addresses(list: &str) -> Option<Vec<http::Uri>> {
+    let usable = |uri: &http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
+    list.split(',').map(|url| url.trim().parse().ok().filter(usable)).collect()
 }
 
 #[cfg(test)]
@@ -192,6 +197,18 @@ mod tests {
         let config = load(None, &Map(vec![]), &overrides).unwrap();
         assert_eq!(config.conversation.chat.whole, std::time::Duration::from_secs(5));
         assert_eq!(config.data.0, PathBuf::from("2024"));
+    }
+
+    #[test]
+    fn a_role_may_be_at_several_addresses() {
+        let two = [pair("peers.inference", "http://127.0.0.1:7071, http://127.0.0.1:7072")];
+        let config = load(None, &Map(vec![]), &two).unwrap();
+        let nodes: Vec<String> = config.remote()["inference"].iter().map(ToString::to_string).collect();
+        assert_eq!(nodes, ["http://127.0.0.1:7071/", "http://127.0.0.1:7072/"]);
+        for bad in ["", "http://127.0.0.1:7071,", "http://a,https://b", "127.0.0.1:7071"] {
+            let message = load(None, &Map(vec![]), &[pair("peers.inference", bad)]).unwrap_err().to_string();
+            assert!(message.contains("peers.inference") && message.contains("commas"), "{message}");
+        }
     }
 
     #[test]

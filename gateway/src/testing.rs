@@ -65,11 +65,11 @@ impl Mesh {
         let uri: http::Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let (limits, stop) = (mesh::server::Limits::default(), far.ctx.stop.clone());
         far.ctx.tasks.spawn(mesh::server::serve(listener, node, limits, stop, Duration::ZERO));
-        let remote = names.into_iter().map(|role| (role, uri.clone())).collect();
+        let remote = names.into_iter().map(|role| (role, vec![uri.clone()])).collect();
         Self::with(remote, Arc::default())
     }
 
-    fn with(remote: BTreeMap<String, http::Uri>, cancelled: Arc<Notify>) -> Self {
+    fn with(remote: BTreeMap<String, Vec<http::Uri>>, cancelled: Arc<Notify>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ctx = Context::new(folder.path().to_owned(), remote);
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());

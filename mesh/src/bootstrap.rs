@@ -65,14 +65,14 @@ impl StartError {
 }
 
 impl Context {
-    /// A context over `data`, with `remote` roles at fixed addresses. Every other role is expected
-    /// in this process.
+    /// A context over `data`, with `remote` roles at fixed addresses, each at one or several. Every
+    /// other role is expected in this process.
     #[must_use]
-    pub fn new(data: PathBuf, remote: BTreeMap<String, Uri>) -> Self {
+    pub fn new(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>) -> Self {
         let peers = remote
             .into_iter()
-            .map(|(role, uri)| {
-                let channel = Channel::tcp(&role, uri);
+            .map(|(role, nodes)| {
+                let channel = Channel::over(&role, nodes);
                 (role, Peer::Remote(channel))
             })
             .collect();
@@ -91,7 +91,7 @@ impl Context {
     pub fn channel(&self, role: &str) -> Channel {
         let mut peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match peers.entry(role.to_owned()).or_insert_with(|| Peer::Local(Slot::default())) {
-            Peer::Local(slot) => Channel::local(role, slot.clone()),
+            Peer::Local(slot) => Channel::local(slot.clone()),
             Peer::Remote(channel) => channel.clone(),
         }
     }

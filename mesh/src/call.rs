@@ -8,6 +8,7 @@ use tonic::{Request, Status};
 use crate::{
     deadline::{self, Deadline},
     error,
+    nodes::AnyNode,
 };
 
 /// The metadata key of the tenant.
@@ -141,6 +142,15 @@ impl Call {
     pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.extensions_mut().insert(self.clone());
+        request
+    }
+
+    /// The same, of one message that any node of the role may answer in another's place, since it
+    /// changes nothing: where one is away, is full, or lacks what is asked for, the next one is asked.
+    #[must_use]
+    pub fn request_to_any<T>(&self, message: T) -> Request<T> {
+        let mut request = self.request(message);
+        request.extensions_mut().insert(AnyNode);
         request
     }
 

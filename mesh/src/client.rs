@@ -5,22 +5,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response, Uri};
-use tonic::{
-    Code, Status,
-    body::Body,
-    transport::{self, Endpoint},
-};
-use tower::{Service, ServiceExt as _};
+use tonic::{Status, body::Body};
+use tower::Service;
 use tracing::Instrument as _;
 
 use crate::{
     Call,
     deadline::{self, DeadlineBody},
     local::Slot,
+    nodes::Nodes,
     telemetry::{self, Recorded, Recorder, Side},
 };
 
@@ -31,31 +27,32 @@ use crate::{
 /// Dropping the response cancels the work on the other side.
 #[derive(Clone)]
 pub struct Channel {
-    role: Arc<str>,
     transport: Transport,
 }
 
 #[derive(Clone)]
 enum Transport {
     Local(Slot),
-    Tcp(transport::Channel),
+    Tcp(Arc<Nodes>),
 }
 
 impl Channel {
-    pub(crate) fn local(role: &str, slot: Slot) -> Self {
-        Self { role: role.into(), transport: Transport::Local(slot) }
+    pub(crate) fn local(slot: Slot) -> Self {
+        Self { transport: Transport::Local(slot) }
     }
 
     /// A channel to `uri` over TCP, connected at its first use and again when the connection is
     /// lost.
     #[must_use]
     pub fn tcp(role: &str, uri: Uri) -> Self {
-        let endpoint = Endpoint::from(uri)
-            .connect_timeout(Duration::from_secs(2))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .keep_alive_timeout(Duration::from_secs(5));
-        Self { role: role.into(), transport: Transport::Tcp(endpoint.connect_lazy()) }
+        Self::over(role, vec![uri])
+    }
+
+    /// A channel to several nodes over TCP, which take calls in turn; those that cannot be reached
+    /// are left out meanwhile. Without an address, calls are UNAVAILABLE.
+    #[must_use]
+    pub fn over(role: &str, nodes: Vec<Uri>) -> Self {
+        Self { transport: Transport::Tcp(Arc::new(Nodes::new(role, nodes))) }
     }
 
     /// Carries one call. Errors come as a response with a gRPC status, never as a transport error.
@@ -76,17 +73,8 @@ impl Channel {
         let mut recorder = Recorder::new(Side::Client, method, span.clone());
         call.write(request.headers_mut());
         telemetry::inject(&span, request.headers_mut());
-        let outcome = call.deadline.limit(self.send(request).instrument(span)).await;
-        let result = match outcome {
-            Some(Ok(response)) => Ok(response),
-            // The transport below has a timer of its own that says CANCELLED.
-            Some(Err(status)) if status.code() == Code::Cancelled && call.deadline.expired() => {
-                Err(deadline::exceeded())
-            }
-            Some(Err(status)) => Err(status),
-            None => Err(deadline::exceeded()),
-        };
-        let mut response = match result {
+        let outcome = call.deadline.limit(self.send(request, &call).instrument(span)).await;
+        let mut response = match outcome.unwrap_or_else(|| Err(deadline::exceeded())) {
             Ok(response) => response,
             Err(status) => {
                 recorder.end(status.code());
@@ -106,19 +94,10 @@ impl Channel {
         }
     }
 
-    async fn send(self, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn send(self, request: Request<Body>, call: &Call) -> Result<Response<Body>, Status> {
         match self.transport {
             Transport::Local(slot) => slot.call(request).await,
-            Transport::Tcp(channel) => channel.oneshot(request).await.map_err(|error| {
-                let mut status = Status::from_error(Box::new(error));
-                if matches!(status.code(), Code::Unknown | Code::Internal) {
-                    status = crate::error::of_kind(
-                        crate::error::Kind::Unavailable,
-                        format!("{} cannot be reached: {}", self.role, status.message()),
-                    );
-                }
-                status
-            }),
+            Transport::Tcp(nodes) => nodes.send(request, call).await,
         }
     }
 }
@@ -141,19 +120,22 @@ impl Service<Request<Body>> for Channel {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
     };
 
-    use tokio_util::sync::CancellationToken;
-    use tonic::service::Routes;
+    use tonic::{Code, service::Routes, transport::Endpoint};
     use tonic_health::pb::{
         HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
     };
+    use tower::ServiceExt as _;
 
     use super::*;
-    use crate::{Context as Mesh, Deadline, Mounted, Tenant, health::Health, server, testing};
+    use crate::{Context as Mesh, Deadline, Mounted, Tenant, health::Health, testing};
 
     /// Long enough that a first message gets through, short enough to wait for.
     const SHORT: Duration = Duration::from_millis(150);
@@ -169,17 +151,6 @@ mod tests {
     fn health() -> Mounted {
         let routes = Routes::new(Health::default().service());
         Mounted { role: "health", routes, services: vec![] }
-    }
-
-    /// Serves a role on a free port.
-    async fn listen(role: &Mounted) -> (Uri, tokio_util::sync::DropGuard) {
-        let listener = server::bind("test", ([127, 0, 0, 1], 0).into()).await.unwrap();
-        let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let stop = CancellationToken::new();
-        let stack = crate::server::Stack::new(role.routes.clone());
-        let limits = server::Limits::default();
-        tokio::spawn(server::serve(listener, stack, limits, stop.clone(), Duration::from_secs(1)));
-        (uri, stop.drop_guard())
     }
 
     async fn assert_stream_is_cut(mut client: HealthClient<Channel>) {
@@ -199,13 +170,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_past_its_deadline_is_cut_over_tcp() {
-        let (uri, _guard) = listen(&health()).await;
+        let (uri, _guard) = testing::listen(&health()).await;
         assert_stream_is_cut(HealthClient::new(Channel::tcp("health", uri))).await;
     }
 
     #[tokio::test]
     async fn the_server_cuts_a_stream_for_a_client_of_another_make() {
-        let (uri, _guard) = listen(&health()).await;
+        let (uri, _guard) = testing::listen(&health()).await;
         let channel = Endpoint::from(uri).connect().await.unwrap();
         let mut request = tonic::Request::new(watch());
         request.metadata_mut().insert(deadline::HEADER, "150m".parse().unwrap());

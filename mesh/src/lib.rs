@@ -13,6 +13,7 @@ pub mod deadline;
 pub mod error;
 pub mod health;
 mod local;
+mod nodes;
 pub mod server;
 pub mod telemetry;
 pub mod terminal;

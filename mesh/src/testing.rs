@@ -2,7 +2,13 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use crate::{Call, Channel, Context, Deadline, Mounted, Tenant};
+use http::Uri;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Call, Channel, Context, Deadline, Mounted, Tenant,
+    server::{self, Limits, Stack},
+};
 
 /// A context over a folder, with no remote roles.
 #[must_use]
@@ -16,6 +22,19 @@ pub fn serve(mounted: &Mounted) -> Channel {
     let context = Context::new(std::env::temp_dir(), BTreeMap::new());
     context.mount(mounted);
     context.channel(mounted.role)
+}
+
+/// Serves a role on a free port of loopback, until the guard is dropped.
+///
+/// # Panics
+/// When there is no free port.
+pub async fn listen(role: &Mounted) -> (Uri, DropGuard) {
+    let listener = server::bind("test", ([127, 0, 0, 1], 0).into()).await.expect("a free port");
+    let address = listener.local_addr().expect("a bound listener");
+    let uri = format!("http://{address}").parse().expect("an address and a port are a URL");
+    let (stop, stack) = (CancellationToken::new(), Stack::new(role.routes.clone()));
+    tokio::spawn(server::serve(listener, stack, Limits::default(), stop.clone(), Duration::from_secs(1)));
+    (uri, stop.drop_guard())
 }
 
 /// A call for `tenant` with half a minute to go.

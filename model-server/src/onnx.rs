@@ -1,6 +1,6 @@
 //! The ONNX Runtime backend. No `ort` type leaves this file.
 //!
-//! [`Runtime`] is the loaded library, [`Graph`] a checked ONNX file, [`OnnxModel`] a session over it.
+//! [`Runtime`] is the loaded library, [`OnnxModel`] a session over an ONNX file.
 //! Tensors are found by name: hub exports differ in their order, in their types, and in whether they
 //! take `token_type_ids`.
 

@@ -11,25 +11,26 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn switchboard(data: &Path) -> Command {
+pub(crate) fn switchboard(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env_remove("SWITCHBOARD_CONFIG")
         .env_remove("SWITCHBOARD_API_KEY")
-        .args(["--data", data.to_str().unwrap(), "--set", "telemetry.log=warn"]);
+        .args(["--data", data.to_str().unwrap()])
+        .args(["--set", "telemetry.log=warn", "--set", "inference.warm_up=50ms"]);
     command
 }
 
-fn run(data: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(data: &Path, arguments: &[&str]) -> Output {
     switchboard(data).args(arguments).output().unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-fn json(output: &Output) -> Value {
+pub(crate) fn json(output: &Output) -> Value {
     assert!(output.status.success(), "{}", stderr(output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -78,7 +79,7 @@ impl Drop for Up {
     }
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -98,7 +99,7 @@ fn documents(count: usize) -> TempDir {
 fn help_teaches_every_command() {
     let output = run(folder().path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["up", "serve", "ask", "ingest", "eval", "config", "Examples:"] {
+    for word in ["up", "serve", "ask", "ingest", "eval", "models", "config", "Examples:"] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
 }

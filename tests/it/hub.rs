@@ -28,8 +28,8 @@ pub(crate) struct Hub {
     pub(crate) files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Paths that are listed on top of those.
     pub(crate) listed: Mutex<Vec<String>>,
-    /// Byte counts after which the next answers with files are cut.
-    pub(crate) cuts: Mutex<Vec<usize>>,
+    /// What goes wrong on the way, each once.
+    pub(crate) cuts: Mutex<Vec<Cut>>,
     /// The hash that is told of every large file, in place of the true one.
     pub(crate) wrong: Mutex<Option<String>>,
     /// The token that it asks for.
@@ -39,6 +39,17 @@ pub(crate) struct Hub {
     /// Every request that came.
     pub(crate) seen: Mutex<Vec<Seen>>,
     store: Mutex<Option<SocketAddr>>,
+}
+
+/// An answer that is not sent whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut {
+    /// The file.
+    pub(crate) path: &'static str,
+    /// Bytes that are sent.
+    pub(crate) after: usize,
+    /// Whether nothing comes from then on; else the connection ends.
+    pub(crate) stalls: bool,
 }
 
 /// A request that came.
@@ -152,7 +163,7 @@ async fn resolve(
         return StatusCode::NOT_FOUND.into_response();
     };
     if !Hub::is_large(&bytes) {
-        return send(&hub, &bytes, &headers);
+        return send(&hub, &path, &bytes, &headers);
     }
     let store = hub.store.lock().unwrap().unwrap();
     let location = format!("http://{store}/store/{path}");
@@ -169,11 +180,11 @@ async fn stored(State(hub): State<Arc<Hub>>, Path(path): Path<String>, headers: 
     };
     assert!(refused.is_none());
     let bytes = hub.files.lock().unwrap().get(&path).cloned();
-    bytes.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |bytes| send(&hub, &bytes, &headers))
+    bytes.map_or_else(|| StatusCode::NOT_FOUND.into_response(), |bytes| send(&hub, &path, &bytes, &headers))
 }
 
 /// Sends a file, or the part of it that was asked for; cut where a test wants it.
-fn send(hub: &Hub, bytes: &[u8], headers: &HeaderMap) -> Response {
+fn send(hub: &Hub, path: &str, bytes: &[u8], headers: &HeaderMap) -> Response {
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let from: usize = range
         .filter(|_| !*hub.deaf.lock().unwrap())
@@ -185,16 +196,23 @@ fn send(hub: &Hub, bytes: &[u8], headers: &HeaderMap) -> Response {
         let part = format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len());
         response = response.status(StatusCode::PARTIAL_CONTENT).header(header::CONTENT_RANGE, part);
     }
-    let cut = hub.cuts.lock().unwrap().pop();
+    let cut = {
+        let mut cuts = hub.cuts.lock().unwrap();
+        cuts.iter().position(|cut| cut.path == path).map(|position| cuts.remove(position))
+    };
     let body = match cut {
         None => Body::from(rest),
-        Some(after) => {
+        Some(Cut { after, stalls, .. }) => {
             let first = rest[..after.min(rest.len())].to_vec();
             let pieces = [Ok(first), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
             // The second piece comes a little later, so that the first is on its way by then.
-            let pieces = futures::stream::unfold(pieces.into_iter(), async |mut pieces| {
+            let state = (pieces.into_iter(), stalls);
+            let pieces = futures::stream::unfold(state, async |(mut pieces, stalls)| {
+                if stalls && pieces.len() == 1 {
+                    std::future::pending::<()>().await;
+                }
                 tokio::task::yield_now().await;
-                Some((pieces.next()?, pieces))
+                Some((pieces.next()?, (pieces, stalls)))
             });
             Body::from_stream(pieces)
         }

@@ -5,7 +5,12 @@
 mod binary;
 mod dependencies;
 mod doors;
+mod hub;
 mod ingest;
 mod mesh;
+mod model_server;
+mod models;
 mod nodes;
+mod pull;
+mod rerank;
 mod turn;

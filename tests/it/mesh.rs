@@ -44,6 +44,8 @@ pub(crate) fn inference_config() -> switchboard_model_server::Config {
     switchboard_model_server::Config {
         repository: cache().join("models"),
         runtime: cache().join("onnxruntime/libonnxruntime.so"),
+        // Nothing here depends on how well the cores are used.
+        warm_up: Duration::from_millis(50),
         ..Default::default()
     }
 }
@@ -55,7 +57,7 @@ impl Mesh {
     }
 
     /// Some roles, with others elsewhere or nowhere.
-    pub(crate) async fn of(roles: &[&str], remote: BTreeMap<String, Uri>) -> Self {
+    pub(crate) async fn of(roles: &[&str], remote: BTreeMap<String, Vec<Uri>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ctx = Context::new(folder.path().to_owned(), remote);
         let mut mounted = Vec::new();

@@ -73,7 +73,7 @@ async fn a_spent_budget_ends_well_and_a_spent_deadline_does_not() {
     // Nobody listens behind this address for long: it takes calls and never answers.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let remote =
-        [("knowledge".to_owned(), format!("http://{}", silent.local_addr().unwrap()).parse().unwrap())];
+        [("knowledge".to_owned(), vec![format!("http://{}", silent.local_addr().unwrap()).parse().unwrap()])];
     let roles = ["conversation", "embeddings", "generation", "inference", "policy"];
     let mesh = Mesh::of(&roles, remote.into()).await;
     let request = |whole| ConverseRequest {
@@ -153,7 +153,7 @@ async fn without_embeddings_words_alone_still_answer_and_the_report_says_so() {
     shop(&whole).await;
     // A second node that has every role but embeddings, over the first one's knowledge.
     let address = whole.listen().await;
-    let remote = [("knowledge".to_owned(), format!("http://{address}").parse().unwrap())].into();
+    let remote = [("knowledge".to_owned(), vec![format!("http://{address}").parse().unwrap()])].into();
     let mesh = Mesh::of(&["conversation", "generation", "policy"], remote).await;
     let reply = mesh.ask("Can shoes that were worn outside be returned?").await;
     assert_eq!(reply.outcome(), Outcome::Answered, "{reply:?}");

@@ -169,3 +169,73 @@ async fn ready(State(health): State<Health>) -> (StatusCode, Json<Status>) {
     let status = Status { status: "not_ready", not_serving: names.collect() };
     (StatusCode::SERVICE_UNAVAILABLE, Json(status))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+    };
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+    use super::*;
+    use crate::{Channel, telemetry, testing};
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    fn node() -> Node {
+        let ctx = testing::context(&std::env::temp_dir());
+        let quiet = telemetry::Config { log: "off".into(), ..telemetry::Config::default() };
+        let telemetry = telemetry::start(&quiet).unwrap();
+        let routes = tonic::service::Routes::default();
+        let role = Mounted { role: "test", routes, services: vec!["test.v1.Test"] };
+        Node::new(ctx, vec![role], telemetry, Duration::from_secs(1))
+    }
+
+    #[tokio::test]
+    async fn a_node_is_ready_when_it_says_so_and_its_doors_close_when_it_stops() {
+        let node = node();
+        let free = ([127, 0, 0, 1], 0).into();
+        let metrics = node.scrape(free).await.unwrap();
+        let address = node.listen(free, &[]).await.unwrap();
+        assert!(get(metrics, "/healthz").await.starts_with("HTTP/1.1 200"));
+        let before = get(metrics, "/readyz").await;
+        assert!(
+            before.starts_with("HTTP/1.1 503") && before.contains(r#""not_serving":["node"]"#),
+            "{before}"
+        );
+        let _signals = node.ready().unwrap();
+        assert!(get(metrics, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let uri = format!("http://{address}").parse().unwrap();
+        let mut health = HealthClient::new(Channel::tcp("health", uri));
+        for service in ["", "test.v1.Test"] {
+            let request = HealthCheckRequest { service: service.into() };
+            let reply = health.check(testing::call("acme").request(request)).await.unwrap().into_inner();
+            assert_eq!(reply.status().as_str_name(), "SERVING", "{service:?}");
+        }
+        let scraped = get(metrics, "/metrics").await;
+        assert!(scraped.starts_with("HTTP/1.1 200") && scraped.contains("version=0.0.4"), "{scraped}");
+        node.stop().await;
+        assert!(TcpStream::connect(metrics).await.is_err() && TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_its_key() {
+        let node = node();
+        let holder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let taken = holder.local_addr().unwrap();
+        for (told, error) in [
+            ("node.metrics", node.scrape(taken).await.err().unwrap()),
+            ("node.listen", node.listen(taken, &[]).await.err().unwrap()),
+        ] {
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+}

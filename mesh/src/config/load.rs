@@ -241,6 +241,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_address_is_none_and_another_must_be_one() {
+        let small: Small = load(None, &Map(vec![]), &[pair("node.metrics", "")]).unwrap();
+        assert_eq!(small.node.metrics, None);
+        let error = load::<Small>(None, &Map(vec![]), &[pair("node.metrics", "here")]).err().unwrap();
+        let error = error.to_string();
+        assert!(error.contains("node.metrics") && error.contains("\"here\""), "{error}");
+    }
+
+    #[test]
     fn a_section_that_this_binary_lacks_is_an_error_that_names_it() {
         let environment = Map(vec![pair("SWITCHBOARD__GATEWAY__HTTP", "127.0.0.1:1")]);
         let error = load::<Small>(None, &environment, &[]).err().unwrap().to_string();

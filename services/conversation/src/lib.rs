@@ -18,7 +18,7 @@ mod store;
 mod turn;
 
 pub use config::{Config, Rerank};
-pub use rerank::request as rerank_request;
+pub use rerank::{ordered as reranked, request as rerank_request};
 
 use std::{sync::Arc, time::Duration};
 

@@ -90,12 +90,25 @@ fn candidate(hit: &Hit) -> Candidate {
 }
 
 /// The hits in the order of a ranking. What it leaves out keeps its order behind the rest; what it
-/// names twice, or what there is not, counts for nothing.
-pub(crate) fn ordered(hits: Vec<Hit>, ranking: &[RankedCandidate]) -> Vec<Hit> {
+/// names twice, or what there is not, counts for nothing. What no longer holds may fall but does not
+/// rise past what does: a ranking tells what is about the question, not what is true.
+#[must_use]
+pub fn ordered(hits: Vec<Hit>, ranking: &[RankedCandidate]) -> Vec<Hit> {
     let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
-    let mut ordered: Vec<Hit> =
-        ranking.iter().filter_map(|place| hits.get_mut(place.index as usize)?.take()).collect();
-    ordered.extend(hits.into_iter().flatten());
+    let named = ranking.iter().map(|place| place.index as usize);
+    let mut ordered = Vec::with_capacity(hits.len());
+    let mut outdated = Vec::new();
+    for before in named.chain(0..hits.len()) {
+        match hits.get_mut(before).and_then(Option::take) {
+            Some(hit) if hit.outdated => outdated.push((before.max(ordered.len() + outdated.len()), hit)),
+            Some(hit) => ordered.push(hit),
+            None => {}
+        }
+    }
+    outdated.sort_by_key(|(place, _)| *place);
+    for (place, hit) in outdated {
+        ordered.insert(place.min(ordered.len()), hit);
+    }
     ordered
 }
 
@@ -125,6 +138,16 @@ mod tests {
         assert_eq!(ids(&ordered(hits(), &[place(2), place(0), place(1)])), "cab");
         assert_eq!(ids(&ordered(hits(), &[place(1), place(1), place(9)])), "bac");
         assert_eq!(ids(&ordered(hits(), &[])), "abc");
+    }
+
+    #[test]
+    fn what_no_longer_holds_falls_but_does_not_rise() {
+        let place = |index| RankedCandidate { index, ..RankedCandidate::default() };
+        let hits = || vec![hit("a"), hit("b"), Hit { outdated: true, ..hit("o") }, hit("c")];
+        assert_eq!(ids(&ordered(hits(), &[2, 3, 0, 1].map(place))), "caob");
+        assert_eq!(ids(&ordered(hits(), &[3, 0, 1, 2].map(place))), "cabo");
+        let all = vec![Hit { outdated: true, ..hit("o") }, Hit { outdated: true, ..hit("p") }];
+        assert_eq!(ids(&ordered(all, &[1, 0].map(place))), "po", "among themselves the ranking decides");
     }
 
     #[tokio::test(start_paused = true)]

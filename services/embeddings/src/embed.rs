@@ -1,9 +1,9 @@
 //! From a checked batch of texts to its vectors.
 //!
 //! [`Embedder`] sends each distinct text that is not remembered once, in calls of bounded size that
-//! run side by side, and puts the vectors back into the request's order. A call that could not be
-//! taken is made again while there is time; the others keep what they brought. All vectors of one
-//! answer have one fingerprint.
+//! run side by side, on as many nodes as there are, and puts the vectors back into the request's order.
+//! A call that no node could take is made again while there is time; the others keep what they brought.
+//! All vectors of one answer have one fingerprint.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -76,7 +76,7 @@ impl Embedder {
         metrics::HITS.add((texts.len() - missing) as u64, &[]);
         metrics::MISSES.add(missing as u64, &[]);
 
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let missing: Part = (0..)
                 .zip(&texts)
                 .filter(|(place, _)| gathered.vectors[*place].is_none())
@@ -86,8 +86,11 @@ impl Embedder {
                 break;
             }
             let parts = split(missing, self.config.texts_per_call, BYTES_PER_CALL);
+            // Nodes that take different models for the default agree on one that is named.
+            let heard = gathered.by.as_ref().filter(|_| round > 0).map(|(model, _)| model.clone());
+            let asked = heard.as_ref().unwrap_or(&name);
             let replies: Vec<(Vec<usize>, ModelResponse)> = futures::stream::iter(parts)
-                .map(|part| self.call(&name, &request.prompt, part, call))
+                .map(|part| self.call(asked, &request.prompt, part, call))
                 .buffered(self.config.calls_at_once)
                 .try_collect()
                 .await?;
@@ -143,7 +146,7 @@ impl Embedder {
         let message = ModelRequest { model, texts, prompt, ..ModelRequest::default() };
         let mut tried = 0;
         let reply = loop {
-            match self.inference.clone().embed(call.request(message.clone())).await {
+            match self.inference.clone().embed(call.request_to_any(message.clone())).await {
                 Ok(reply) => break reply.into_inner(),
                 Err(status) => {
                     tried += 1;

@@ -88,7 +88,10 @@ mod tests {
         time::Duration,
     };
 
-    use switchboard_mesh::{Channel, Context, Mounted, testing::call};
+    use switchboard_mesh::{
+        Channel, Context, Mounted,
+        testing::{call, listen},
+    };
     use switchboard_proto::{
         embeddings::v1::embeddings_service_client::EmbeddingsServiceClient,
         inference::v1 as inference,
@@ -108,6 +111,8 @@ mod tests {
         failures: Arc<Mutex<Vec<Status>>>,
         fingerprint: Arc<Mutex<String>>,
         drops_one: bool,
+        /// The model that it has; `model` when empty. It knows no other.
+        named: String,
         renames: bool,
         hangs: bool,
     }
@@ -128,6 +133,11 @@ mod tests {
             if let Some(code) = self.fails_with {
                 return Err(Status::new(code, "upstream says so"));
             }
+            let of_another = ["model", "other"].contains(&request.model.as_str())
+                && request.model != if self.named.is_empty() { "model" } else { &self.named };
+            if of_another {
+                return Err(Status::not_found("it has another model"));
+            }
             if let Some(status) = self.failures.lock().unwrap().pop() {
                 return Err(status);
             }
@@ -146,7 +156,11 @@ mod tests {
             if self.drops_one {
                 vectors.pop();
             }
-            let model = if self.renames { format!("model-{number}") } else { "model".to_owned() };
+            let model = match self.named.as_str() {
+                _ if self.renames => format!("model-{number}"),
+                "" => "model".to_owned(),
+                named => named.to_owned(),
+            };
             let fingerprint = self.fingerprint.lock().unwrap().clone();
             Ok(Response::new(inference::EmbedResponse { vectors, model, fingerprint }))
         }
@@ -204,6 +218,21 @@ mod tests {
         EmbeddingsServiceClient::new(context.channel(crate::ROLE))
     }
 
+    /// The service over model-servers on nodes of their own, which stop with the guards.
+    async fn over(fakes: [&Fake; 2], config: Config) -> (EmbeddingsServiceClient<Channel>, Vec<impl Drop>) {
+        let (mut nodes, mut guards) = (Vec::new(), Vec::new());
+        for fake in fakes {
+            let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+            let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![] }).await;
+            nodes.push(uri);
+            guards.push(guard);
+        }
+        let remote = [("inference".to_owned(), nodes)].into();
+        let context = Context::new(std::env::temp_dir(), remote);
+        context.mount(&start(config, &context).await.unwrap());
+        (EmbeddingsServiceClient::new(context.channel(crate::ROLE)), guards)
+    }
+
     fn batch(texts: &[&str]) -> EmbedRequest {
         let texts = texts.iter().map(|&text| text.to_owned()).collect();
         EmbedRequest { texts, ..EmbedRequest::default() }
@@ -239,6 +268,53 @@ mod tests {
         let calls = fake.calls.lock().unwrap();
         assert_eq!(calls.len(), 11);
         assert!(calls.iter().all(|call| call.texts.len() <= 100 && call.model == "named"));
+    }
+
+    #[tokio::test]
+    async fn nodes_share_a_large_request_and_stand_in_for_one_another() {
+        let (a, b) = (Fake::default(), Fake::default());
+        let config = Config { texts_per_call: 10, calls_at_once: 2, cache_mib: 0, ..Config::default() };
+        let (mut client, mut guards) = over([&a, &b], config).await;
+        let texts: Vec<String> = (1..=100).map(|n| "x".repeat(n)).collect();
+        let request = EmbedRequest { texts, ..EmbedRequest::default() };
+        let reply = client.embed(call("t").request(request.clone())).await.unwrap().into_inner();
+        assert!(reply.embeddings.iter().zip(1_u32..).all(|(embedding, n)| embedding.tokens == n));
+        let taken = [&a, &b].map(|fake| fake.calls.lock().unwrap().len());
+        assert_eq!(taken.iter().sum::<usize>(), 10);
+        assert!(taken.iter().all(|calls| *calls >= 3), "{taken:?}");
+        // One goes: the other one takes it all, and the caller hears nothing of it.
+        drop(guards.remove(0));
+        for _ in 0..3 {
+            let reply = client.embed(call("t").request(request.clone())).await.unwrap().into_inner();
+            assert_eq!(reply.embeddings.len(), 100);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_model_that_one_node_lacks_is_looked_for_on_the_others() {
+        let (lacks, has) = (Fake { fails_with: Some(Code::NotFound), ..Fake::default() }, Fake::default());
+        let config = Config { texts_per_call: 1, cache_mib: 0, ..Config::default() };
+        let (mut client, _guards) = over([&lacks, &has], config.clone()).await;
+        let named = EmbedRequest { model: "rare".into(), ..batch(&["a", "b", "c", "d"]) };
+        let reply = client.embed(call("t").request(named.clone())).await.unwrap().into_inner();
+        assert_eq!(reply.embeddings.len(), 4);
+        assert_eq!(sent(&has).len(), 4);
+        assert!(has.calls.lock().unwrap().iter().all(|call| call.model == "rare"));
+        // Nobody has it: that is the answer, after everybody was asked.
+        let lacks = [(); 2].map(|()| Fake { fails_with: Some(Code::NotFound), ..Fake::default() });
+        let (mut client, _guards) = over([&lacks[0], &lacks[1]], config).await;
+        let status = client.embed(call("t").request(named)).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn nodes_with_different_defaults_agree_on_one_model() {
+        // Each answers to its own name, and only one of them has the other's model.
+        let (a, b) = (Fake::default(), Fake { named: "other".into(), ..Fake::default() });
+        let config = Config { texts_per_call: 1, ..Config::default() };
+        let (mut client, _guards) = over([&a, &b], config).await;
+        let reply = client.embed(call("t").request(batch(&["a", "b", "c"]))).await.unwrap().into_inner();
+        assert_eq!((reply.embeddings.len(), reply.fingerprint), (3, reply.model));
     }
 
     #[tokio::test]

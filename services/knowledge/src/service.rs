@@ -401,6 +401,7 @@ fn found_to_pb(catalog: &Catalog, found: Found) -> pb::SearchResponse {
             similarity: hit.similarity,
             coverage: hit.coverage,
             sentences: held.sentences.iter().zip(hit.sentence_similarities).map(sentence).collect(),
+            outdated: held.document.outdated,
         })
     };
     let correction = |(written, corrected)| pb::Correction { written, corrected };

@@ -103,13 +103,14 @@ fn expand(questions: &[Vec<Vector>], weights: &Vector, ridge: f64) -> (f64, Vect
 /// Solves `matrix * x = right` for a symmetric positive definite matrix, which needs no pivots.
 fn solve(mut matrix: Matrix, mut right: Vector) -> Vector {
     for pivot in 0..COUNT {
-        let above = matrix[pivot];
-        for row in pivot + 1..COUNT {
-            let factor = matrix[row][pivot] / above[pivot];
-            for (cell, over) in matrix[row].iter_mut().zip(&above).skip(pivot) {
-                *cell -= factor * over;
+        let (above, below) = matrix.split_at_mut(pivot + 1);
+        let (upper, (head, tail)) = (&above[pivot], right.split_at_mut(pivot + 1));
+        for (row, value) in below.iter_mut().zip(tail) {
+            let factor = row[pivot] / upper[pivot];
+            for (cell, other) in row.iter_mut().zip(upper).skip(pivot) {
+                *cell -= factor * other;
             }
-            right[row] -= factor * right[pivot];
+            *value -= factor * head[pivot];
         }
     }
     for row in (0..COUNT).rev() {

@@ -1,7 +1,8 @@
 //! How long the next candidates would take, and how many to take at once.
 //!
-//! Before the first part, the model's own table is asked, as its node measured it; afterwards the
-//! slowest part of this very request, since load now says more than a table does.
+//! Before the first part, the model's own table is asked, as its node measured it, or else what was
+//! late a moment ago; afterwards the slowest part of this very request, since load now says more than a
+//! table does.
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -53,24 +54,34 @@ pub(crate) struct Pace {
     table: Option<Table>,
     /// Seconds for each token of a padded batch, of the slowest part so far.
     slowest: Option<f64>,
+    /// That is only how long an earlier request waited in vain.
+    in_vain: bool,
 }
 
 impl Pace {
-    pub(crate) fn new(table: Option<Table>) -> Self {
-        Self { table: table.filter(|table| !table.cells.is_empty()), slowest: None }
+    /// `late` is what [`Pace::late`] told of an earlier request that brought nothing.
+    pub(crate) fn new(table: Option<Table>, late: Option<f64>) -> Self {
+        Self { table: table.filter(|table| !table.cells.is_empty()), slowest: late, in_vain: late.is_some() }
     }
 
     /// How many of the next candidates to take at once, of `tokens` tokens each, with `left` to go:
-    /// as many as are quickest for each one and leave time to stop; `usual` when nothing is known.
+    /// as many as are quickest for each one and leave time to stop; `usual`, as long as it does, where
+    /// there is no table; 1 when nothing leaves time, or to learn how slow a late node is.
     pub(crate) fn rows(&self, tokens: usize, left: Duration, usual: usize) -> usize {
-        let Some(table) = &self.table else { return usual };
+        if self.in_vain {
+            return 1;
+        }
         let step = left / STEP;
+        let fits = |rows: &usize| self.predict(*rows, tokens).is_none_or(|time| time <= step);
+        let Some(table) = &self.table else {
+            let halves = std::iter::successors(Some(usual), |rows| Some(rows / 2).filter(|rows| *rows > 0));
+            return halves.into_iter().find(fits).unwrap_or(1);
+        };
         let mut sizes: Vec<usize> = table.cells.iter().map(|cell| cell.0).collect();
         sizes.sort_unstable();
         sizes.dedup();
-        let fits = |&&rows: &&usize| self.predict(rows, tokens).is_some_and(|time| time <= step);
         // What was seen says how slow the node is now, the table which size is the quickest.
-        let fitting = sizes.iter().filter(fits);
+        let fitting = sizes.iter().filter(|rows| fits(rows));
         let fitting = fitting.filter_map(|&rows| Some((rows, table.latency(rows, tokens)?)));
         let each = |(rows, time): &(usize, Duration)| time.as_secs_f64() / *rows as f64;
         let best = fitting.min_by(|a, b| each(a).total_cmp(&each(b)));
@@ -87,10 +98,18 @@ impl Pace {
         Some(table.latency(rows, tokens)?.mul_f64(CAUTION) + table.backlog)
     }
 
+    /// What to remember of a part that was still running after `waited`: seconds for each token, at
+    /// least.
+    pub(crate) fn late(rows: usize, tokens: usize, waited: Duration) -> f64 {
+        waited.as_secs_f64() / (rows * tokens).max(1) as f64
+    }
+
     /// Takes in what a part took.
     pub(crate) fn note(&mut self, rows: usize, tokens: usize, took: Duration) {
-        let rate = took.as_secs_f64() / (rows * tokens).max(1) as f64;
-        self.slowest = Some(self.slowest.map_or(rate, |slowest| slowest.max(rate)));
+        let rate = Self::late(rows, tokens, took);
+        let before = self.slowest.filter(|_| !self.in_vain);
+        self.slowest = Some(before.map_or(rate, |slowest| slowest.max(rate)));
+        self.in_vain = false;
     }
 }
 
@@ -136,21 +155,35 @@ mod tests {
 
     #[test]
     fn a_part_is_as_large_as_is_quick_and_leaves_time_to_stop() {
-        let pace = Pace::new(Some(table(&[(1, 64, 8), (4, 64, 16), (16, 64, 48), (64, 64, 256)])));
+        let pace = Pace::new(Some(table(&[(1, 64, 8), (4, 64, 16), (16, 64, 48), (64, 64, 256)])), None);
         assert_eq!(pace.rows(60, millis(10_000), 8), 16, "3 ms each; 64 take 4 ms each");
         assert_eq!(pace.rows(60, millis(100), 8), 4, "within a quarter of the time");
         assert_eq!(pace.rows(60, millis(1), 8), 1);
-        assert_eq!(Pace::new(None).rows(60, millis(1), 8), 8);
+        assert_eq!(Pace::new(None, None).rows(60, millis(1), 8), 8);
     }
 
     #[test]
     fn what_was_seen_counts_more_than_the_table() {
-        let mut pace = Pace::new(Some(table(&[(8, 64, 8)])));
+        let mut pace = Pace::new(Some(table(&[(8, 64, 8)])), None);
         assert_eq!(pace.predict(8, 64), Some(millis(10)));
         pace.note(8, 64, millis(80));
         pace.note(8, 64, millis(40));
         assert_eq!(pace.predict(8, 64), Some(millis(100)), "the slowest so far, with caution");
-        assert_eq!(Pace::new(None).predict(8, 64), None);
+        assert_eq!(Pace::new(None, None).predict(8, 64), None);
+    }
+
+    #[test]
+    fn after_a_late_part_a_smaller_one_is_tried_and_then_none() {
+        let late = |rows, waited| Pace::new(None, Some(Pace::late(rows, 64, millis(waited))));
+        // Eight were not done within 400 ms: one may be, within 400 ms.
+        assert_eq!(late(8, 400).rows(64, millis(400), 8), 1);
+        assert!(late(8, 400).predict(1, 64).unwrap() < millis(400));
+        // One was not: with as much time it is not begun.
+        assert!(late(1, 400).predict(1, 64).unwrap() > millis(400));
+        // What a part really took counts from then on.
+        let mut pace = late(1, 400);
+        pace.note(1, 64, millis(500));
+        assert_eq!((pace.rows(64, millis(5_000), 8), pace.predict(1, 64)), (2, Some(millis(625))));
     }
 
     proptest! {
@@ -161,7 +194,7 @@ mod tests {
             tokens in 1usize..100_000,
             took in 0u64..1_000_000,
         ) {
-            let mut pace = Pace::new(Some(table(&cells)));
+            let mut pace = Pace::new(Some(table(&cells)), None);
             prop_assert!(pace.rows(tokens, millis(took), 8) >= 1);
             pace.predict(rows, tokens);
             pace.note(rows, tokens, millis(took));

@@ -49,6 +49,9 @@ pub(crate) struct Reranker {
 struct Known {
     /// Until when no node is believed to have one.
     none_until: Option<Instant>,
+    /// What was late a moment ago for requests of the configured model, by [`Pace::late`], and when. Before
+    /// a first answer this is all that is known of how slow the nodes are.
+    late: Option<(f64, Instant)>,
     /// By the name that requests use. Only names that a node has answered to come in here, so there
     /// are as few as there are models.
     models: HashMap<String, Heard>,
@@ -66,8 +69,8 @@ enum Outcome {
     Scored { model: String, scores: Vec<f32> },
     /// No node has a model for this.
     NoModel,
-    /// Every node is full.
-    Overloaded(Status),
+    /// There is a model, but every node is full or away.
+    Lost(Status),
 }
 
 impl Reranker {
@@ -92,7 +95,7 @@ impl Reranker {
             Outcome::Scored { model, scores } if !(scores.is_empty() && weighing) => {
                 (Method::Model, model, scores)
             }
-            Outcome::Overloaded(status) if !weighing => return Err(status),
+            Outcome::Lost(status) if !weighing => return Err(status),
             _ if weighing => (Method::Features, String::new(), weighed(&request, self.config.weights).await?),
             _ => (Method::None, String::new(), Vec::new()),
         };
@@ -107,7 +110,8 @@ impl Reranker {
         // What it takes to carry the answer back is not there for scoring.
         let until = call.deadline.for_hop();
         let call = &call.until(until);
-        let mut pace = Pace::new(self.table(name, call).await.map(|table| table.as_ref().clone()));
+        let table = self.table(name, call).await.map(|table| table.as_ref().clone());
+        let mut pace = Pace::new(table, if name == self.config.model { self.late() } else { None });
         let mut model = None;
         let mut scores: Vec<f32> = Vec::new();
         while scores.len() < request.candidates.len() {
@@ -122,14 +126,21 @@ impl Reranker {
             let count = part.len();
             let began = Instant::now();
             let message = ModelRequest {
-                model: name.to_owned(),
+                // Nodes may take different models for the default: the first part's stays.
+                model: model.clone().unwrap_or_else(|| name.to_owned()),
                 query: request.query.clone(),
                 texts: part,
                 ..ModelRequest::default()
             };
-            let reply = match self.inference.clone().rerank(call.request(message)).await {
+            let reply = match self.inference.clone().rerank(call.request_to_any(message)).await {
                 Ok(reply) => reply.into_inner(),
-                Err(status) if scores.is_empty() => return self.without_a_score(name, status),
+                Err(status) if scores.is_empty() => {
+                    if status.code() == Code::DeadlineExceeded && name == self.config.model {
+                        self.known().late =
+                            Some((Pace::late(count, longest, began.elapsed()), Instant::now()));
+                    }
+                    return self.without_a_score(name, status);
+                }
                 // What is scored is worth more than an error.
                 Err(status) => {
                     tracing::debug!(code = ?status.code(), scored = scores.len(), "scoring ended early");
@@ -165,7 +176,9 @@ impl Reranker {
                 let model = self.model_of(name).unwrap_or_else(|| name.to_owned());
                 Ok(Outcome::Scored { model, scores: Vec::new() })
             }
-            Code::ResourceExhausted => Ok(Outcome::Overloaded(status)),
+            Code::ResourceExhausted => Ok(Outcome::Lost(status)),
+            // It was there a moment ago, so this is a loss and not how things are.
+            Code::Unavailable if self.model_of(name).is_some() => Ok(Outcome::Lost(status)),
             // Nodes of an earlier version answer that they do not know the method.
             Code::FailedPrecondition | Code::Unimplemented if !name.is_empty() => {
                 Err(error::status(Error::NoSuchModel { name: name.to_owned() }))
@@ -189,7 +202,7 @@ impl Reranker {
             }
         };
         let soon = switchboard_mesh::Deadline::after(call.deadline.left() / TABLE_SHARE);
-        let asked = call.until(soon).request(ProfileRequest { model: model.clone() });
+        let asked = call.until(soon).request_to_any(ProfileRequest { model: model.clone() });
         let reply = self.inference.clone().profile(asked).await;
         let profiles = reply.map(|reply| reply.into_inner().models).unwrap_or_default();
         let table = profiles
@@ -202,9 +215,16 @@ impl Reranker {
         table
     }
 
+    /// What was late a moment ago, if anything was.
+    fn late(&self) -> Option<f64> {
+        let (late, since) = self.known().late?;
+        (since.elapsed() < self.config.look_again).then_some(late)
+    }
+
     fn heard(&self, name: &str, model: &str) {
         let mut known = self.known();
         known.none_until = None;
+        known.late = known.late.filter(|_| name != self.config.model);
         match known.models.get_mut(name) {
             Some(heard) if heard.model == model => {}
             _ => {

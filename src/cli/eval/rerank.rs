@@ -13,9 +13,7 @@ use fitting::Fitted;
 use serde_json::json;
 use switchboard_proto::{
     knowledge::v1::SearchMode,
-    reranking::v1::{
-        Method, RankedCandidate, RerankResponse, reranking_service_client::RerankingServiceClient,
-    },
+    reranking::v1::{Method, RerankResponse, reranking_service_client::RerankingServiceClient},
 };
 use switchboard_reranking::features;
 use switchboard_text::context;
@@ -46,8 +44,8 @@ pub(crate) struct RerankArgs {
 struct Measured {
     /// What is right about each candidate, in the search's order.
     right: Vec<Right>,
-    /// The candidates in the service's order.
-    ranking: Vec<RankedCandidate>,
+    /// The same in the order that a turn makes of the service's.
+    reranked: Vec<Right>,
     method: Method,
     model: String,
     took: Duration,
@@ -66,10 +64,9 @@ impl Measured {
         statistics::score(self.right.iter().copied())
     }
 
-    /// The figures of the service's order.
+    /// The figures of the turn's order.
     fn reranked(&self) -> Row {
-        let places = self.ranking.iter().filter_map(|place| self.right.get(place.index as usize));
-        statistics::score(places.copied())
+        statistics::score(self.reranked.iter().copied())
     }
 }
 
@@ -120,7 +117,8 @@ async fn ask(store: &Store, question: &Question) -> Result<Measured> {
     };
     let took = began.elapsed();
     let method = reply.method();
-    Ok(Measured { right, ranking: reply.ranking, method, model: reply.model, took, features })
+    let reranked = statistics::right(&switchboard_conversation::reranked(hits, &reply.ranking), question);
+    Ok(Measured { right, reranked, method, model: reply.model, took, features })
 }
 
 fn report(measured: &[Measured], fitted: Option<&Fitted>, as_json: bool) -> Result<()> {

@@ -191,6 +191,17 @@ async fn offsets_of_passages_and_sentences_are_characters_of_the_file() {
 }
 
 #[tokio::test]
+async fn a_hit_tells_whether_its_document_still_holds() {
+    let mesh = Mesh::start().await;
+    mesh.put("acme", "old.md", b"# Returns\n\nThis page is no longer valid. Returns took ten days.\n").await;
+    mesh.put("acme", "new.md", b"# Returns\n\nReturns take thirty days.\n").await;
+    let hits = mesh.ask("acme", "How many days do returns take?").await;
+    let told: Vec<_> =
+        hits.iter().map(|hit| (hit.passage.as_ref().unwrap().document_id.as_str(), hit.outdated)).collect();
+    assert_eq!(told, [("new.md", false), ("old.md", true)]);
+}
+
+#[tokio::test]
 async fn an_unchanged_document_costs_nothing_and_a_changed_one_what_changed() {
     let mesh = Mesh::start().await;
     let first = mesh.put("acme", "returns.md", RETURNS.as_bytes()).await;

@@ -3,7 +3,10 @@ use std::{
     time::Duration,
 };
 
-use switchboard_mesh::{Channel, Context, Deadline, Mounted, testing::call};
+use switchboard_mesh::{
+    Channel, Context, Deadline, Mounted,
+    testing::{call, listen},
+};
 use switchboard_proto::{
     inference::v1 as inference,
     inference::v1::inference_service_server::{InferenceService, InferenceServiceServer},
@@ -165,21 +168,39 @@ async fn candidates_come_in_the_order_of_their_scores() {
 async fn what_there_is_no_time_for_keeps_its_order_behind_what_was_scored() {
     let fake = Fake { takes: Duration::from_millis(10), ..Fake::default() };
     let mut client = client(Some(&fake), Config { candidates_per_call: 2, ..Config::default() }).await;
-    // 20 ms a part: the first takes 20, the second is foreseen with 25, the third would end at 65.
+    // 20 ms for the first part of two; from then on single ones, so that stopping stays possible: they
+    // are foreseen with 12.5 ms, which no longer fits after 50.
     let soon = call("t").until(Deadline::after(Duration::from_millis(60)));
     let reply =
         client.rerank(soon.request(request(&["1", "5", "3", "9", "8", "7"]))).await.unwrap().into_inner();
-    assert_eq!((indexes(&reply), scored(&reply)), (vec![3, 1, 2, 0, 4, 5], 4));
-    assert_eq!(fake.calls.lock().unwrap().len(), 2, "a part that cannot be on time is not begun");
+    assert_eq!((indexes(&reply), scored(&reply)), (vec![3, 4, 1, 2, 0, 5], 5));
+    let sizes: Vec<usize> = fake.calls.lock().unwrap().iter().map(|call| call.texts.len()).collect();
+    assert_eq!(sizes, [2, 1, 1, 1], "a part that cannot be on time is not begun");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_first_part_that_is_late_leaves_the_order_and_says_so() {
     let fake = Fake { takes: Duration::from_secs(1), ..Fake::default() };
     let mut client = client(Some(&fake), Config::default()).await;
-    let soon = call("t").until(Deadline::after(Duration::from_millis(60)));
-    let reply = client.rerank(soon.request(request(&["1", "5"]))).await.unwrap().into_inner();
-    assert_eq!((reply.method(), indexes(&reply), scored(&reply)), (Method::Model, vec![0, 1], 0));
+    let texts = ["1"; 8];
+    let mut ask = async |millis| {
+        let began = tokio::time::Instant::now();
+        let soon = call("t").until(Deadline::after(Duration::from_millis(millis)));
+        let reply = client.rerank(soon.request(request(&texts))).await.unwrap().into_inner();
+        assert_eq!((reply.method(), indexes(&reply)), (Method::Model, (0..8).collect()));
+        let asked = fake.calls.lock().unwrap().drain(..).map(|call| call.texts.len()).collect::<Vec<_>>();
+        (scored(&reply), asked, began.elapsed())
+    };
+    assert_eq!(ask(100).await.1, [8]);
+    // The next one tries less, the one after it does not pay at all.
+    assert_eq!(ask(100).await.1, [1]);
+    assert_eq!(ask(100).await, (0, vec![], Duration::ZERO));
+    // Whoever has the time asks at once, others after a while.
+    assert_eq!(ask(5_000).await.0, 4);
+    assert_eq!(ask(100).await.1, [8], "an answer ends the memory");
+    assert_eq!(ask(100).await.1, [1]);
+    tokio::time::advance(Config::default().look_again).await;
+    assert_eq!(ask(100).await.1, [8]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,6 +238,42 @@ async fn a_node_that_fails_on_the_way_leaves_what_was_scored() {
     let mut client = client(Some(&fake), Config { candidates_per_call: 2, ..Config::default() }).await;
     let reply = client.rerank(call("t").request(request(&["1", "5", "9"]))).await.unwrap().into_inner();
     assert_eq!((reply.model.as_str(), scored(&reply)), ("judge-0", 2), "scores of two models are not mixed");
+}
+
+#[tokio::test]
+async fn a_model_that_goes_away_is_told_and_not_taken_for_none() {
+    let fake = Fake { fails: Some((1, Code::Unavailable)), ..Fake::default() };
+    let mut plain = client(Some(&fake), Config::default()).await;
+    plain.rerank(call("t").request(request(&["1", "5"]))).await.unwrap();
+    let status = plain.rerank(call("t").request(request(&["1", "5"]))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    let fake = Fake { fails: Some((1, Code::Unavailable)), ..Fake::default() };
+    let mut weighing = client(Some(&fake), with_features()).await;
+    for method in [Method::Model, Method::Features] {
+        let reply = weighing.rerank(call("t").request(request(&["1", "5"]))).await.unwrap().into_inner();
+        assert_eq!(reply.method(), method);
+    }
+}
+
+#[tokio::test]
+async fn of_several_nodes_one_that_has_the_model_scores_every_part() {
+    let lacks = Fake { fails: Some((0, Code::FailedPrecondition)), ..Fake::default() };
+    let has = Fake::default();
+    let (mut nodes, mut guards) = (Vec::new(), Vec::new());
+    for fake in [&lacks, &has] {
+        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![] }).await;
+        nodes.push(uri);
+        guards.push(guard);
+    }
+    let context = Context::new(std::env::temp_dir(), [("inference".to_owned(), nodes)].into());
+    let config = Config { candidates_per_call: 1, ..Config::default() };
+    context.mount(&start(config, &context).await.unwrap());
+    let mut client = RerankingServiceClient::new(context.channel(crate::ROLE));
+    let reply = client.rerank(call("t").request(request(&["1", "9", "5"]))).await.unwrap().into_inner();
+    assert_eq!((indexes(&reply), scored(&reply)), (vec![1, 2, 0], 3));
+    let asked: Vec<String> = has.calls.lock().unwrap().iter().map(|call| call.model.clone()).collect();
+    assert_eq!(asked, ["", "judge", "judge"], "the first part's model goes on");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 use super::*;
-use fake::{COMMIT, Running, sha256};
+use fake::{COMMIT, Cut, Running, sha256};
 
 #[path = "../../../../tests/it/hub.rs"]
 mod fake;
@@ -24,6 +24,10 @@ fn weights() -> Vec<u8> {
 
 fn fetch(hub: &Hub, entry: &Entry, place: &Path) -> Result<Fetched, HubError> {
     hub.fetch("acme/small", COMMIT, entry, place, &mut |_| {})
+}
+
+fn cut_after(after: usize) -> Cut {
+    Cut { path: "onnx/model.onnx", after, stalls: false }
 }
 
 fn find(listing: &Listing, path: &str) -> Entry {
@@ -71,7 +75,7 @@ fn a_cut_transfer_goes_on_where_it_ended() {
     let (running, hub, entry) = one_file();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("model.onnx");
-    *running.hub.cuts.lock().unwrap() = vec![300_000];
+    *running.hub.cuts.lock().unwrap() = vec![cut_after(300_000)];
     let error = fetch(&hub, &entry, &place).unwrap_err();
     assert!(error.passing(), "{error}");
     let HubError::Cut { got, size, .. } = error else { panic!("{error}") };
@@ -89,7 +93,7 @@ fn a_hub_that_sends_all_again_is_taken_at_its_word() {
     let (running, hub, entry) = one_file();
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("model.onnx");
-    *running.hub.cuts.lock().unwrap() = vec![300_000];
+    *running.hub.cuts.lock().unwrap() = vec![cut_after(300_000)];
     *running.hub.deaf.lock().unwrap() = true;
     assert!(fetch(&hub, &entry, &place).is_err());
     assert_eq!(fetch(&hub, &entry, &place).unwrap().resumed, 0);
