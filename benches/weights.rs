@@ -4,11 +4,10 @@
 //! turns; whether a text's vector depends on the texts beside it in a batch, and how near it is to
 //! the fp32 one; and, where the evaluation data is, search with the vectors (`switchboard eval
 //! retrieval` on doc2dial's first turns). That data is looked for in `../shared/data`, or in the
-//! folder that `SWITCHBOARD_EVAL_DATA` names. Prints tables; takes some seven minutes, of which search
-//! takes five.
+//! folder that `SWITCHBOARD_EVAL_DATA` names. Prints tables; takes some four minutes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -27,6 +26,7 @@ use switchboard_proto::{
     inference::v1::{EmbedRequest, Vector, inference_service_client::InferenceServiceClient},
     open_inference::{ModelStatisticsRequest, grpc_inference_service_client::GrpcInferenceServiceClient},
 };
+use switchboard_text::sentences;
 
 const ROUNDS: usize = 5;
 /// Of each measurement of a round.
@@ -43,6 +43,8 @@ const CASES: [(usize, usize); 4] = [(1, 16), (8, 16), (32, 16), (32, 64)];
 const TOGETHER: usize = 32;
 /// Share of a batch that may be padding: the model server batches less alike texts apart.
 const PADDING: f64 = 0.08;
+/// Bytes of a text; shorter ones say nothing.
+const SHORTEST: usize = 20;
 const DOCUMENTS: &str = "retrieval_doc2dial_docs.jsonl";
 const QUESTIONS: &str = "retrieval_doc2dial_queries.jsonl";
 
@@ -144,9 +146,10 @@ fn speed(forms: &[Form]) -> Result<()> {
     Ok(())
 }
 
-/// The lines of the Markdown files below `folder` that hold a few words.
+/// Sentences, lines and pairs of lines of the Markdown files below `folder`: texts of many lengths, and
+/// many of each.
 fn texts(folder: &Path) -> Result<Vec<String>> {
-    let mut texts = std::collections::BTreeSet::new();
+    let mut texts = BTreeSet::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
@@ -155,11 +158,17 @@ fn texts(folder: &Path) -> Result<Vec<String>> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "md") {
                 let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-                let lines = text.lines().map(str::trim).filter(|line| line.len() >= 20);
-                texts.extend(lines.map(str::to_owned));
+                let lines: Vec<&str> =
+                    text.lines().map(str::trim).filter(|line| line.len() >= SHORTEST).collect();
+                for line in &lines {
+                    texts.extend(sentences::split(line).iter().map(|span| span.of(line).to_owned()));
+                }
+                texts.extend(lines.iter().map(ToString::to_string));
+                texts.extend(lines.windows(2).map(|pair| pair.join(" ")));
             }
         }
     }
+    texts.retain(|text| text.len() >= SHORTEST);
     Ok(texts.into_iter().collect())
 }
 
@@ -168,12 +177,18 @@ fn texts(folder: &Path) -> Result<Vec<String>> {
 fn groups(alone: &[Vector]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..alone.len()).collect();
     order.sort_by_key(|&at| alone[at].tokens);
-    let groups = order.chunks_exact(TOGETHER).filter(|group| {
-        let tokens = group.iter().map(|&at| f64::from(alone[at].tokens));
-        let whole = tokens.clone().fold(0.0, f64::max) * TOGETHER as f64;
-        whole - tokens.sum::<f64>() <= PADDING * whole
-    });
-    groups.map(<[usize]>::to_vec).collect()
+    let tokens = |at: &usize| f64::from(alone[*at].tokens);
+    let mut groups = Vec::new();
+    let mut rest = order.as_slice();
+    while let Some((group, more)) = rest.split_at_checked(TOGETHER) {
+        if tokens(&group[0]) >= (1.0 - PADDING) * tokens(&group[TOGETHER - 1]) {
+            groups.push(group.to_vec());
+            rest = more;
+        } else {
+            rest = &rest[1..];
+        }
+    }
+    groups
 }
 
 /// What a form makes of texts.
@@ -266,28 +281,27 @@ fn search(root: &Path, form: &Form, data: &Path) -> Result<Value> {
 fn quality(forms: &[Form], embedded: &[Embedded], searched: Option<&[Value]>) {
     let (texts, batched) = (embedded[0].alone.len(), embedded[0].batched.len());
     println!(
-        "\nVectors of {texts} texts of the example company: alone against in a batch of {TOGETHER} ({batched} of \
-         them), and alone against fp32"
+        "\nCosines of the vectors of {texts} texts: alone against in a batch of {TOGETHER} ({batched} of them), and \
+         alone against fp32"
     );
     if let Some([first, ..]) = searched {
         println!("Search: {} first turns of doc2dial", first["questions"]);
     }
-    print!("\n{:<10}{:>8}{:>16}{:>14}{:>14}", "", "", "batched: lowest", "mean", "to fp32: mean");
-    println!("{}", if searched.is_some() { "      vectors:             fused:" } else { "" });
-    print!("{:<10}{:>8}{:>16}{:>14}{:>14}", "weights", "MB", "cosine", "cosine", "cosine");
-    println!("{}", if searched.is_some() { "       span@5      MRR    span@5      MRR" } else { "" });
+    print!("\n{:<8}{:>7}{:>17}{:>11}{:>15}", "weights", "MB", "batched: lowest", "mean", "to fp32: mean");
+    let header = format!("{:>17}{:>7}{:>15}{:>7}", "vectors: span@5", "MRR", "fused: span@5", "MRR");
+    println!("{}", if searched.is_some() { &header } else { "" });
     for (at, (form, seen)) in forms.iter().zip(embedded).enumerate() {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let lowest = seen.batched.iter().copied().fold(f64::INFINITY, f64::min);
         let near: Vec<f64> =
             seen.alone.iter().zip(&embedded[0].alone).map(|(own, exact)| cosine(own, exact)).collect();
         let megabytes = form.bytes as f64 / 1e6;
-        print!("{:<10}{megabytes:>8.1}{lowest:>16.7}{:>14.7}", form.name, mean(&seen.batched));
-        print!("{:>14.5}", mean(&near));
+        let (mean_batched, mean_near) = (mean(&seen.batched), mean(&near));
+        print!("{:<8}{megabytes:>7.1}{lowest:>17.7}{mean_batched:>11.7}{mean_near:>15.5}", form.name);
         if let Some(figures) = searched.map(|searched| &searched[at]) {
             let figure = |mode: &str, metric: &str| figures[mode][metric].as_f64().unwrap_or(f64::NAN);
-            print!("    {:>9.3}{:>9.3}", figure("dense", "span@5"), figure("dense", "span_mrr"));
-            print!(" {:>9.3}{:>9.3}", figure("fused", "span@5"), figure("fused", "span_mrr"));
+            print!("{:>17.3}{:>7.3}", figure("dense", "span@5"), figure("dense", "span_mrr"));
+            print!("{:>15.3}{:>7.3}", figure("fused", "span@5"), figure("fused", "span_mrr"));
         }
         println!();
     }
