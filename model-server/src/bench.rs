@@ -62,7 +62,7 @@ pub struct Cell {
 pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -> Result<Vec<Cell>, Error> {
     let runtime = Runtime::load(&library::find(&config.runtime)?)?;
     let description = repository::describe(&request.model)?;
-    description.inspect()?;
+    let bytes = description.inspect()?.weight_bytes;
     let most = description.max_tokens.unwrap_or(usize::MAX);
     let lengths = match &request.tokens {
         Some(lengths) => lengths.clone(),
@@ -75,7 +75,7 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
     let mut cells = Vec::new();
     for &instances in request.instances.as_deref().unwrap_or(&[config.instances]) {
         for &threads in request.threads.as_deref().unwrap_or(&[config.threads]) {
-            let layouts = warmup::layouts(config.shared_cores(), instances, threads);
+            let layouts = warmup::layouts(config.shared_cores(), instances, threads, bytes);
             // Where nothing is set, one batch on all cores.
             let Some(layout) = layouts.first().copied() else { continue };
             let mut models = Vec::new();

@@ -42,7 +42,9 @@ static WASTED: LazyLock<Counter<f64>> = LazyLock::new(|| {
     meter()
         .f64_counter("switchboard_inference_wasted")
         .with_unit("s")
-        .with_description("Compute spent on texts of callers who had gone")
+        .with_description(
+            "Compute spent on texts whose callers had gone, or another text of whose request had failed",
+        )
         .build()
 });
 
@@ -87,7 +89,7 @@ pub(crate) fn refused(model: &str, class: Class, reason: &'static str, texts: us
     }
 }
 
-/// Compute was spent on a text whose caller had gone.
+/// Compute was spent on a text that nobody waited for any more.
 pub(crate) fn wasted(model: &str, class: Class, time: Duration) {
     WASTED.add(time.as_secs_f64(), &labels(model, class));
 }

@@ -14,6 +14,8 @@ const SHORTEST: usize = 8;
 const STEP: f64 = 0.2;
 /// What a refusal takes off the time that it rests on: after fourteen the time is half.
 const DOUBT: f64 = 0.05;
+/// How far doubt takes a time: to this part of the least that was ever measured.
+const LEAST: f64 = 0.5;
 /// One batch counts as at most so many times slower or faster than was thought.
 const WILDEST: f64 = 4.0;
 
@@ -31,6 +33,8 @@ pub(crate) struct Cell {
     pub(crate) batch: usize,
     pub(crate) tokens: usize,
     pub(crate) seconds: f64,
+    /// The least that it was, by measuring; 0 while that was never done.
+    least: f64,
     /// Whether it was measured, and not made up from its neighbours.
     pub(crate) measured: bool,
     /// Batches that corrected it.
@@ -65,7 +69,8 @@ impl Profile {
             for &tokens in &profile.lengths {
                 let known = measured.iter().find(|(shape, _)| *shape == (batch, tokens));
                 let seconds = known.map_or_else(|| scaled(measured, batch, tokens), |(_, seconds)| *seconds);
-                profile.cells.push(Cell { batch, tokens, seconds, measured: known.is_some(), samples: 0 });
+                let (measured, least) = (known.is_some(), known.map_or(0.0, |(_, seconds)| *seconds));
+                profile.cells.push(Cell { batch, tokens, seconds, least, measured, samples: 0 });
             }
         }
         profile
@@ -100,15 +105,21 @@ impl Profile {
         for (at, share) in self.around(rows, tokens).unwrap_or_default() {
             let cell = &mut self.cells[at];
             cell.seconds *= ratio.powf(STEP * share);
-            cell.samples += u64::from(share >= 0.5);
+            if share >= 0.5 {
+                cell.samples += 1;
+                cell.least = if cell.least > 0.0 { cell.least.min(cell.seconds) } else { cell.seconds };
+            }
         }
     }
 
     /// Takes in that a batch was refused for what it would have taken. Were the table never doubted, a
     /// machine that was slow for a while would refuse for good: what does not run corrects nothing.
+    /// Callers whose deadlines are hopeless lower no time below half of the least that was measured.
     pub(crate) fn doubt(&mut self, rows: usize, tokens: usize) {
         for (at, share) in self.around(rows, tokens).unwrap_or_default() {
-            self.cells[at].seconds *= 1.0 - DOUBT * share;
+            let cell = &mut self.cells[at];
+            let doubted = cell.seconds * (1.0 - DOUBT * share);
+            cell.seconds = doubted.max(cell.least * LEAST).min(cell.seconds);
         }
     }
 
@@ -207,6 +218,14 @@ mod tests {
             profile.predict(1, 8).unwrap() < 0.01
         });
         assert!(tries.is_some_and(|tries| tries < 150), "{tries:?}");
+    }
+
+    #[test]
+    fn hopeless_deadlines_lower_no_time_for_good() {
+        let mut profile = linear();
+        (0..1000).for_each(|_| profile.doubt(4, 64));
+        let seconds = profile.predict(4, 64).unwrap();
+        assert!((seconds - 0.5 * (1e-3 + 256e-4)).abs() < 1e-9, "{seconds}");
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! its [`Queue`]. A request takes its places with [`Queue::admit`] before anything is spent on it, and
 //! hands its rows over with [`Queue::submit`]. Whenever the device has room, a thread takes the next
 //! batch: the class by [`shares`], in it the request that is due first over all models, and around that
-//! one's shortest row what [`batching`] finds for it. Nothing waits for a batch to fill: batching
-//! costs an idle model nothing.
+//! one's shortest row what [`batching`] finds for it. Batching costs an idle model nothing: only after a
+//! batch of several requests does a model wait, for a fiftieth of the time that the batch took, since
+//! callers who were just answered tend to come back together.
 //!
 //! A request that is dropped leaves its queue at once. One that cannot be done before its deadline is
 //! refused before it costs anything. When a batch of several requests fails, each is tried alone,
@@ -14,6 +15,7 @@
 mod batching;
 mod compute;
 mod job;
+mod jobs;
 mod lane;
 mod shares;
 #[cfg(test)]
@@ -28,23 +30,16 @@ use std::{
 };
 
 use switchboard_mesh::{Call, Class};
-use tokio::time::Instant;
 
 pub(crate) use self::{
     job::{Done, Ticket},
-    lane::Limits,
+    lane::{Engine, Limits},
 };
 use self::{
     lane::Lane,
     shares::{Shares, number},
 };
-use crate::{
-    backend::{Backend, Reading, Row},
-    error::Error,
-    metrics,
-    profile::Profile,
-    statistics::Statistics,
-};
+use crate::{backend::Row, error::Error, metrics, profile::Profile, statistics::Statistics};
 
 /// The part of a predicted time that must fit before the deadline for a request to be taken. Less than
 /// all of it: a prediction that is too long by a little should not refuse what can be done.
@@ -99,20 +94,11 @@ impl Device {
         Ok(device)
     }
 
-    /// A queue for a model that `instances` of `backends` compute, `threads` cores for each batch.
-    pub(crate) fn open(
-        &self,
-        name: &str,
-        backends: Vec<Box<dyn Backend>>,
-        threads: usize,
-        reading: Reading,
-        profile: Profile,
-        limits: Limits,
-    ) -> Queue {
-        let mut state = self.shared.lock();
+    /// A queue for a model.
+    pub(crate) fn open(&self, engine: Engine) -> Queue {
         let statistics = Arc::new(Statistics::default());
-        let slots = threads.clamp(1, self.shared.slots);
-        let lane = Lane::new(name.into(), backends, slots, reading, profile, limits, Arc::clone(&statistics));
+        let lane = Lane::new(engine, self.shared.slots, Arc::clone(&statistics));
+        let mut state = self.shared.lock();
         let id = state.number();
         state.lanes.insert(id, lane);
         Queue { lane: id, shared: Arc::clone(&self.shared), statistics }
@@ -203,16 +189,15 @@ impl Queue {
         let mut state = self.shared.lock();
         let id = state.number();
         let lane = state.lane(self.lane)?;
-        if lane.is_late(&rows, call) {
-            metrics::refused(&lane.name, call.class, "deadline", rows.len());
+        let (job, receiver) = job::Job::new(rows, call, lane);
+        if lane.is_late(job.load, job.due, call) {
+            metrics::refused(&lane.name, call.class, "deadline", job.load.rows);
             return Err(Error::Deadline);
         }
-        let (job, receiver) = job::Job::new(rows, call, lane);
-        let key = (job.due, id);
-        lane.insert(key, job);
+        lane.insert(id, job);
         drop(state);
         self.shared.work.notify_one();
-        Ok(Ticket::new(receiver, places, number(call.class), key, call))
+        Ok(Ticket::new(receiver, places, number(call.class), id, call))
     }
 
     /// What became of requests so far.
@@ -242,9 +227,9 @@ impl Drop for Queue {
 
 impl Places {
     /// Takes a request out of the queue, if it is still there; `reason` is why.
-    fn withdraw(&self, class: usize, key: (Instant, u64), reason: &'static str) {
+    fn withdraw(&self, class: usize, id: u64, reason: &'static str) {
         let mut state = self.shared.lock();
-        let gone = state.lanes.get_mut(&self.lane).and_then(|lane| lane.remove(class, key));
+        let gone = state.lanes.get_mut(&self.lane).and_then(|lane| lane.remove(class, id));
         if let (Some(job), Some(lane)) = (&gone, state.lanes.get(&self.lane)) {
             metrics::refused(&lane.name, shares::CLASSES[class], reason, job.waiting.len());
         }

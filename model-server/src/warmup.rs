@@ -15,6 +15,8 @@ const CHOOSING: f64 = 0.4;
 const SHORT: (usize, usize) = (8, 16);
 /// How much slower a lone text may get for the sake of throughput.
 const SLOWER: f64 = 1.5;
+/// Bytes of weights that layouts which nobody set may hold, all sessions together.
+const MOST_WEIGHTS: u64 = 2 << 30;
 /// Throughput must be better by this factor for more sessions to be worth their memory.
 const BETTER: f64 = 1.05;
 
@@ -46,18 +48,16 @@ pub(crate) struct Warm {
 }
 
 /// The layouts worth trying where none is set: one batch on all cores, and one on each core; on many
-/// cores those between as well.
-pub(crate) fn layouts(cores: usize, instances: usize, threads: usize) -> Vec<Layout> {
+/// cores those between as well. Every instance holds the model's `bytes`: as many as memory may be spent
+/// on.
+pub(crate) fn layouts(cores: usize, instances: usize, threads: usize, bytes: u64) -> Vec<Layout> {
+    let most = usize::try_from(MOST_WEIGHTS / bytes.max(1)).unwrap_or(usize::MAX).clamp(1, cores.max(1));
     match (instances, threads) {
         (0, 0) => {
-            let doubling = std::iter::successors(Some(1), |n| Some(n * 4));
-            let fewer =
-                doubling.take_while(|&n| n < cores).map(|n| Layout { instances: n, threads: cores / n });
-            let mut layouts: Vec<_> = fewer.collect();
-            layouts.push(Layout { instances: cores.min(64), threads: 1 });
-            layouts
+            let fewer = std::iter::successors(Some(1), |n| Some(n * 4)).take_while(|&n| n < most);
+            fewer.chain([most]).map(|n| Layout { instances: n, threads: cores / n }).collect()
         }
-        (0, threads) => vec![Layout { instances: (cores / threads).max(1), threads }],
+        (0, threads) => vec![Layout { instances: (cores / threads).clamp(1, most), threads }],
         (instances, 0) => vec![Layout { instances, threads: (cores / instances).max(1) }],
         (instances, threads) => vec![Layout { instances, threads }],
     }
@@ -115,7 +115,12 @@ pub(crate) fn warm_up(
             if measured.len() >= 2 && began.elapsed() >= time {
                 break;
             }
-            measured.push(((batch, tokens), subject.seconds(warm.backends[0].as_mut(), batch, tokens)?));
+            match subject.seconds(warm.backends[0].as_mut(), batch, tokens) {
+                Ok(seconds) => measured.push(((batch, tokens), seconds)),
+                // It runs smaller ones: batches this large are halved when they come.
+                Err(BackendError::OutOfMemory(_)) if !measured.is_empty() => break,
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     warm.profile = Profile::new(subject.row.ids.len(), &measured);
@@ -196,15 +201,20 @@ mod tests {
 
     #[test]
     fn layouts_use_all_cores_and_keep_what_is_set() {
-        let pairs = |cores, instances, threads| -> Vec<(usize, usize)> {
-            layouts(cores, instances, threads).iter().map(|l| (l.instances, l.threads)).collect()
+        let of = |cores, instances, threads, bytes| -> Vec<(usize, usize)> {
+            layouts(cores, instances, threads, bytes).iter().map(|l| (l.instances, l.threads)).collect()
         };
+        let pairs = |cores, instances, threads| of(cores, instances, threads, 90 << 20);
         assert_eq!(pairs(1, 0, 0), [(1, 1)]);
         assert_eq!(pairs(2, 0, 0), [(1, 2), (2, 1)]);
         assert_eq!(pairs(8, 0, 0), [(1, 8), (4, 2), (8, 1)]);
         assert_eq!(pairs(8, 0, 2), [(4, 2)]);
         assert_eq!(pairs(8, 3, 0), [(3, 2)]);
         assert_eq!(pairs(8, 3, 5), [(3, 5)]);
+        assert_eq!(pairs(64, 0, 0), [(1, 64), (4, 16), (16, 4), (22, 2)]);
+        assert_eq!(of(64, 0, 0, 3 << 30), [(1, 64)], "one at least");
+        assert_eq!(of(64, 0, 2, 1 << 30), [(2, 2)]);
+        assert_eq!(of(64, 8, 0, 3 << 30), [(8, 8)], "what is set is kept");
     }
 
     struct Broken;
@@ -213,6 +223,32 @@ mod tests {
         fn run(&mut self, batch: &Batch) -> Result<Output, BackendError> {
             Ok(Output { values: vec![f32::NAN; batch.rows], width: 1, each_token: false })
         }
+    }
+
+    /// Memory for so many tokens.
+    struct Small(usize);
+
+    impl Backend for Small {
+        fn run(&mut self, batch: &Batch) -> Result<Output, BackendError> {
+            if batch.tokens() > self.0 {
+                return Err(BackendError::OutOfMemory("no more".into()));
+            }
+            Ok(Output { values: vec![1.0; batch.rows], width: 1, each_token: false })
+        }
+    }
+
+    #[test]
+    fn batches_that_memory_does_not_suffice_for_end_the_measuring_and_not_the_model() {
+        let subject = Subject {
+            make: &|_| Ok(Box::new(Small(64))),
+            row: &Row::single(vec![1; 16]),
+            reading: Reading::Rows,
+            pad: 0,
+            max_batch_tokens: 512,
+        };
+        let warm = warm_up(&subject, &layouts(1, 1, 1, 1), Duration::from_secs(60)).unwrap();
+        let largest = warm.profile.cells().map(|cell| cell.batch * cell.tokens).max();
+        assert_eq!(largest, Some(64));
     }
 
     #[test]
@@ -224,7 +260,7 @@ mod tests {
             pad: 0,
             max_batch_tokens: 64,
         };
-        let error = warm_up(&subject, &layouts(2, 1, 1), Duration::ZERO).err().unwrap().to_string();
+        let error = warm_up(&subject, &layouts(2, 1, 1, 1), Duration::ZERO).err().unwrap().to_string();
         assert!(error.contains("not finite"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     late,
     onnx::{OnnxModel, Placement, Runtime},
     repository::{Description, Task, problem},
-    scheduler::{Device, Limits},
+    scheduler::{Device, Engine, Limits},
     tokenize::{TextTokenizer, Truncation},
     warmup::{self, Layout, Subject, Warm},
 };
@@ -52,8 +52,14 @@ impl Model {
             tracing::warn!(%model, operator, "results depend on the batch: rows share a scale in this operator");
         }
         let Loaded { card, tokenizer, reader, reading, limits, warm, .. } = loaded;
-        let queue =
-            device.open(&card.name, warm.backends, card.layout.threads, reading, warm.profile, limits);
+        let queue = device.open(Engine {
+            name: card.name.as_str().into(),
+            backends: warm.backends,
+            threads: card.layout.threads,
+            reading,
+            profile: warm.profile,
+            limits,
+        });
         tracing::info!(
             model = %card.name,
             task = card.task.name(),
@@ -105,7 +111,9 @@ impl Loaded {
         let (instances, threads) =
             (settings.instances.unwrap_or(config.instances), settings.threads.unwrap_or(config.threads));
         let layouts = match config.provider {
-            crate::Provider::Cpu => warmup::layouts(config.shared_cores(), instances, threads),
+            crate::Provider::Cpu => {
+                warmup::layouts(config.shared_cores(), instances, threads, inspection.weight_bytes)
+            }
             // Batches on one GPU run one after the other.
             _ => vec![Layout { instances: instances.max(1), threads: 1 }],
         };

@@ -10,12 +10,14 @@ const FREE_PADDING: usize = 8;
 pub(super) struct Bounds<'a> {
     /// Tokens, padding included; a longer row makes a batch of its own.
     pub(super) tokens: usize,
-    /// Whether a batch of so many rows of so many tokens would still be on time for all in it.
-    pub(super) on_time: &'a dyn Fn(usize, usize) -> bool,
+    /// Seconds that each row has left.
+    pub(super) left: &'a [f64],
+    /// Seconds that a batch of so many rows of so many tokens takes, where that is known.
+    pub(super) seconds: &'a dyn Fn(usize, usize) -> Option<f64>,
 }
 
 /// Chooses rows for a batch around the row `lead`, by length: those nearest to it that keep within
-/// `bounds`, with little padding. `lengths` are the rows' tokens, those who go first before the
+/// `bounds`, with little padding, and make nobody in it late. `lengths` are the rows' tokens, those who go first before the
 /// others. Returns places in `lengths`, `lead` among them.
 pub(super) fn choose(lengths: &[usize], lead: usize, bounds: &Bounds<'_>) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
@@ -25,23 +27,28 @@ pub(super) fn choose(lengths: &[usize], lead: usize, bounds: &Bounds<'_>) -> Vec
     let length = |place: usize| lengths[order[place]];
     // The batch is a run of `order`, from `low` up to but without `high`.
     let (mut low, mut high, mut sum) = (start, start + 1, length(start));
+    let left = |place: usize| bounds.left[order[place]];
+    let mut hurry = left(start);
     loop {
-        let fits = |low: usize, high: usize, sum: usize| {
+        let fits = |low: usize, high: usize, sum: usize, hurry: f64| {
             let (rows, longest) = (high - low, length(high - 1));
             let (tokens, padding) = (rows * longest, rows * longest - sum);
             let little = padding <= FREE_PADDING || padding as f64 <= MOST_PADDING * tokens as f64;
-            tokens <= bounds.tokens && little && (bounds.on_time)(rows, longest)
+            let on_time = || (bounds.seconds)(rows, longest).is_none_or(|seconds| seconds <= hurry);
+            tokens <= bounds.tokens && little && on_time()
         };
-        let lower = (low > 0).then(|| length(low - 1)).filter(|add| fits(low - 1, high, sum + add));
-        let upper = (high < order.len()).then(|| length(high)).filter(|add| fits(low, high + 1, sum + add));
+        let lower = low.checked_sub(1).map(|place| (length(place), hurry.min(left(place))));
+        let lower = lower.filter(|(add, hurry)| fits(low - 1, high, sum + add, *hurry));
+        let upper = (high < order.len()).then(|| (length(high), hurry.min(left(high))));
+        let upper = upper.filter(|(add, hurry)| fits(low, high + 1, sum + add, *hurry));
         // The nearer one; of two as near the shorter, which costs nobody else anything.
         let nearer = match (lower, upper) {
-            (Some(shorter), Some(longer)) => length(start) - shorter <= longer - length(start),
+            (Some((shorter, _)), Some((longer, _))) => length(start) - shorter <= longer - length(start),
             (lower, _) => lower.is_some(),
         };
         match (lower, upper) {
-            (Some(add), _) if nearer => (low, sum) = (low - 1, sum + add),
-            (_, Some(add)) => (high, sum) = (high + 1, sum + add),
+            (Some((add, time)), _) if nearer => (low, sum, hurry) = (low - 1, sum + add, time),
+            (_, Some((add, time))) => (high, sum, hurry) = (high + 1, sum + add, time),
             _ => break,
         }
     }
@@ -55,7 +62,8 @@ mod tests {
     use super::*;
 
     fn chosen(lengths: &[usize], lead: usize, tokens: usize) -> Vec<usize> {
-        let mut chosen = choose(lengths, lead, &Bounds { tokens, on_time: &|_, _| true });
+        let left = vec![1.0; lengths.len()];
+        let mut chosen = choose(lengths, lead, &Bounds { tokens, left: &left, seconds: &|_, _| None });
         chosen.sort_unstable();
         chosen
     }
@@ -76,8 +84,19 @@ mod tests {
     fn a_batch_keeps_to_its_tokens_and_its_time() {
         assert_eq!(chosen(&[16; 64], 0, 512).len(), 32);
         assert_eq!(chosen(&[600, 600], 1, 512), [1], "a row that is too long goes alone");
-        let on_time = |rows: usize, _: usize| rows <= 3;
-        assert_eq!(choose(&[16; 64], 5, &Bounds { tokens: 512, on_time: &on_time }).len(), 3);
+    }
+
+    #[test]
+    fn nobody_in_a_batch_is_made_late_by_another() {
+        let seconds = |rows: usize, _: usize| Some(rows as f64);
+        let chosen = |left: &[f64]| {
+            let mut chosen = choose(&[16; 8], 1, &Bounds { tokens: 512, left, seconds: &seconds });
+            chosen.sort_unstable();
+            chosen
+        };
+        assert_eq!(chosen(&[9.0; 8]).len(), 8);
+        assert_eq!(chosen(&[9.0, 3.5, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]), [0, 1, 2], "the lead has little time");
+        assert_eq!(chosen(&[4.5, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0, 9.0]), [0, 1, 2, 3], "who joined has little");
     }
 
     #[test]

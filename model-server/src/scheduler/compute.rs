@@ -11,7 +11,7 @@ use tracing::Span;
 
 use super::{
     Shared, State,
-    lane::{Key, Lane, Picked},
+    lane::{Lane, Picked},
     shares::CLASSES,
 };
 use crate::{
@@ -33,8 +33,20 @@ struct Work {
     pad: u32,
     name: Arc<str>,
     slots: usize,
+    /// What its class paid for it.
+    paid: Option<f64>,
     span: Span,
 }
+
+/// What a thread does next.
+enum Next {
+    Work(Work),
+    /// Wait until there is work, and look again at that time if there is one.
+    Wait(Option<Instant>),
+}
+
+/// A request: its class and its job's number.
+type Owner = (usize, u64);
 
 /// What became of a row.
 type Outcome = Result<Vec<f32>, BackendError>;
@@ -51,19 +63,31 @@ struct Run {
 pub(super) fn work(shared: &Shared) {
     let mut state = shared.lock();
     while !state.closed {
-        let Some(mut work) = state.next(shared.slots) else {
-            state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
-            continue;
+        let mut work = match state.next(shared.slots) {
+            Next::Work(work) => work,
+            Next::Wait(None) => {
+                state = shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            Next::Wait(Some(until)) => {
+                let time = until.saturating_duration_since(Instant::now());
+                let waited = shared.work.wait_timeout(state, time);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
         };
         drop(state);
         // There may be room for another one beside it.
         shared.work.notify_one();
         let mut runs = Vec::new();
         let rows: Vec<&Row> = work.picked.iter().map(|picked| &picked.row).collect();
-        let owners: Vec<(usize, Key)> = work.picked.iter().map(|picked| (picked.class, picked.key)).collect();
+        let owners: Vec<Owner> = work.picked.iter().map(|picked| (picked.class, picked.job)).collect();
+        let lane = work.lane;
+        let waits = |(class, job): Owner| shared.lock().lanes.get_mut(&lane)?.job(class, job).map(drop);
         let (reading, pad) = (work.reading, work.pad);
-        let mut engine = Engine { backend: work.backend.as_mut(), reading, pad, runs: &mut runs };
-        let outcomes = work.span.in_scope(|| engine.run(&rows, &owners));
+        let mut runner =
+            Runner { backend: work.backend.as_mut(), reading, pad, waits: &waits, runs: &mut runs };
+        let outcomes = work.span.in_scope(|| runner.run(&rows, &owners));
         for run in &runs {
             metrics::computed(&work.name, CLASSES[work.class], run.took);
         }
@@ -81,23 +105,32 @@ pub(super) fn work(shared: &Shared) {
 
 impl State {
     /// The next batch, if there is one and there is room for it.
-    fn next(&mut self, slots: usize) -> Option<Work> {
-        for lane in self.lanes.values_mut() {
+    fn next(&mut self, slots: usize) -> Next {
+        let now = Instant::now();
+        let mut until: Option<Instant> = None;
+        let mut ready = Vec::with_capacity(self.lanes.len());
+        for (id, lane) in &mut self.lanes {
             (0..3).for_each(|class| lane.refuse_late(class));
+            match lane.gathers_until(now) {
+                Some(gathered) => until = Some(until.map_or(gathered, |until| until.min(gathered))),
+                None if lane.idle() > 0 => ready.push(*id),
+                None => {}
+            }
         }
-        let lanes = || self.lanes.iter().filter(|(_, lane)| lane.is_idle());
+        self.batch_of(&ready, slots).map_or(Next::Wait(until), Next::Work)
+    }
+
+    /// The next batch of the lanes that are ready.
+    fn batch_of(&mut self, ready: &[u64], slots: usize) -> Option<Work> {
         // For each class the model whose request is due first.
         let first = [0, 1, 2].map(|class| {
-            let leads = lanes().filter_map(|(id, lane)| Some((lane.lead(class)?.0, *id)));
-            leads.min()
+            let lanes = ready.iter().filter_map(|id| Some((*id, self.lanes.get(id)?)));
+            let leads = lanes.filter_map(|(id, lane)| lane.lead(class).map(|(_, job)| (id, lane, job)));
+            let first = leads.min_by_key(|(.., job)| job.due);
+            first.map(|(id, lane, job)| (id, lane.next_cost(job)))
         });
-        let cost = |class: usize| {
-            let (_, id) = first[class]?;
-            let lane = self.lanes.get(&id)?;
-            Some(lane.next_cost(lane.lead(class)?.1))
-        };
-        let class = self.shares.next([cost(0), cost(1), cost(2)])?;
-        let (_, id) = first[class]?;
+        let class = self.shares.next(first.map(|first| first.map(|(_, cost)| cost)))?;
+        let (id, _) = first[class]?;
         let busy = self.busy;
         let lane = self.lanes.get_mut(&id)?;
         // What goes next waits for its cores. Were smaller batches let past it, it might for ever.
@@ -108,18 +141,26 @@ impl State {
         let free = slots.saturating_sub(busy + lane.slots) / lane.slots;
         let sharers = 1 + free.min(lane.idle());
         let picked = lane.pick(class, sharers);
-        let work = lane.begin(id, class, picked, backend);
+        let longest = picked.iter().map(|picked| picked.row.ids.len()).max().unwrap_or(0);
+        let seconds = lane.profile.predict(picked.len(), longest).unwrap_or_default();
+        let mut work = lane.begin(id, class, picked, backend);
         self.busy += work.slots;
+        work.paid = self.shares.begin(class, seconds, self.waiting());
         Some(work)
+    }
+
+    /// Which classes have something waiting.
+    fn waiting(&self) -> [bool; 3] {
+        [0, 1, 2].map(|class| self.lanes.values().any(|lane| lane.lead(class).is_some()))
     }
 
     /// Gives each row's numbers to its request, and answers those that are complete. Returns the lane
     /// where this was the last batch of one that is closed.
     fn finish(&mut self, work: Work, outcomes: Vec<Outcome>, runs: &[Run]) -> Option<Lane> {
         self.busy -= work.slots;
-        let waiting = [0, 1, 2].map(|class| self.lanes.values().any(|lane| lane.lead(class).is_some()));
         let took: Duration = runs.iter().map(|run| run.took).sum();
-        self.shares.spent(work.class, took.as_secs_f64(), waiting);
+        let waiting = self.waiting();
+        self.shares.end(work.class, work.paid, took.as_secs_f64(), waiting);
         let lane = self.lanes.get_mut(&work.lane)?;
         lane.put_back(work.backend);
         for run in runs.iter().filter(|run| run.done) {
@@ -127,10 +168,12 @@ impl State {
             lane.statistics.executed(run.rows, run.took);
         }
         let tokens: usize = work.picked.iter().map(|picked| picked.row.ids.len()).sum();
+        let mut answered = 0;
         for (picked, outcome) in work.picked.into_iter().zip(outcomes) {
             let share = took.mul_f64(picked.row.ids.len() as f64 / tokens.max(1) as f64);
-            lane.settle(&picked, outcome, share);
+            answered += usize::from(lane.settle(&picked, outcome, share));
         }
+        lane.answered(answered, took);
         if lane.ended() { self.lanes.remove(&work.lane) } else { None }
     }
 }
@@ -139,14 +182,13 @@ impl Lane {
     fn begin(&mut self, id: u64, class: usize, picked: Vec<Picked>, backend: Box<dyn Backend>) -> Work {
         let now = Instant::now();
         let mut span = Span::none();
-        let mut last: Option<Key> = None;
-        for Picked { class, key, .. } in &picked {
-            if last == Some(*key) {
+        let mut last: Option<u64> = None;
+        for Picked { class, job, .. } in &picked {
+            if last.replace(*job) == Some(*job) {
                 continue;
             }
-            last = Some(*key);
             let name = Arc::clone(&self.name);
-            let Some(job) = self.job(*class, *key) else { continue };
+            let Some(job) = self.job(*class, *job) else { continue };
             if let Some(waited) = job.begin(now) {
                 metrics::queued(&name, job.class, waited);
             }
@@ -171,23 +213,25 @@ impl Lane {
             pad: self.limits.pad,
             name,
             slots,
+            paid: None,
             span,
         }
     }
 
-    /// Gives a row's numbers to its request. `share` is the compute that it took.
-    fn settle(&mut self, picked: &Picked, outcome: Outcome, share: Duration) {
+    /// Gives a row's numbers to its request. `share` is the compute that it took. Whether the request is
+    /// answered with that.
+    fn settle(&mut self, picked: &Picked, outcome: Outcome, share: Duration) -> bool {
         let name = Arc::clone(&self.name);
         let class = CLASSES[picked.class];
-        let Some(job) = self.job(picked.class, picked.key) else {
+        let Some(job) = self.job(picked.class, picked.job) else {
             // Its caller has gone since, or another row of it failed.
             metrics::wasted(&name, class, share);
-            return;
+            return false;
         };
         let error = match outcome {
             Ok(numbers) => match job.keep(picked.index, numbers) {
                 true => None,
-                false => return,
+                false => return false,
             },
             Err(BackendError::OutOfMemory(reason)) => {
                 tracing::warn!(model = %name, reason, "a text alone needs more memory than there is");
@@ -196,28 +240,34 @@ impl Lane {
             }
             Err(error) => Some(Error::Backend(error)),
         };
-        if let Some(job) = self.remove(picked.class, picked.key)
-            && !job.answer(error)
-        {
+        let heard = self.remove(picked.class, picked.job).is_some_and(|job| job.answer(error));
+        if !heard {
             metrics::wasted(&name, class, share);
         }
+        heard
     }
 }
 
 /// Runs rows through a backend, whatever it takes.
-struct Engine<'a> {
+struct Runner<'a> {
     backend: &'a mut dyn Backend,
     reading: Reading,
     pad: u32,
+    /// Whether a request is still waited for.
+    waits: &'a dyn Fn(Owner) -> Option<()>,
     runs: &'a mut Vec<Run>,
 }
 
-impl Engine<'_> {
+impl Runner<'_> {
     /// Computes rows, whose requests are `owners`. When memory does not suffice, they are halved; when
     /// they fail otherwise, each request's rows are tried alone: the fault may be in the rows of one, and
-    /// the others, of other tenants perhaps, have no part in it.
-    fn run(&mut self, rows: &[&Row], owners: &[(usize, Key)]) -> Vec<Outcome> {
+    /// the others, of other tenants perhaps, have no part in it. Whoever has gone meanwhile is not tried
+    /// again.
+    fn run(&mut self, rows: &[&Row], owners: &[Owner]) -> Vec<Outcome> {
         let all = |error: &BackendError| rows.iter().map(|_| Err(error.clone())).collect();
+        if !self.runs.is_empty() && owners.iter().all(|&owner| (self.waits)(owner).is_none()) {
+            return all(&BackendError::Failed("nobody waits for it".into()));
+        }
         match self.once(rows) {
             Ok(numbers) => numbers.into_iter().map(Ok).collect(),
             Err(BackendError::OutOfMemory(_)) if rows.len() > 1 => {

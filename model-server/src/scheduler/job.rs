@@ -6,7 +6,7 @@ use switchboard_mesh::{Call, Class, Deadline};
 use tokio::{sync::oneshot, time::Instant};
 use tracing::Span;
 
-use super::{Places, lane::Lane};
+use super::{Places, jobs::Load, lane::Lane};
 use crate::{backend::Row, error::Error};
 
 /// How long a request of each class may wait before it counts as due, whatever its deadline: among
@@ -37,6 +37,8 @@ pub(super) struct Job {
     /// Rows that are in no batch yet, with their places in the request; the longest first, so that the
     /// next one to take is at the end.
     pub(super) waiting: Vec<(usize, Row)>,
+    /// What they are together.
+    pub(super) load: Load,
     /// Numbers, at the rows' places in the request.
     results: Vec<Vec<f32>>,
     /// Rows without numbers.
@@ -55,15 +57,15 @@ impl Job {
     pub(super) fn new(rows: Vec<Row>, call: &Call, lane: &Lane) -> (Self, oneshot::Receiver<Reply>) {
         let (reply, receiver) = oneshot::channel();
         let arrived = Instant::now();
-        let run = Duration::try_from_secs_f64(lane.alone(&rows).unwrap_or_default()).unwrap_or_default();
-        let latest = call.deadline.instant().checked_sub(run).unwrap_or(arrived);
-        let due = latest.min(arrived + patience(call.class));
+        let load = Load::of(&rows);
+        let due = lane.latest(call.deadline, load).min(arrived + patience(call.class));
         let results = vec![Vec::new(); rows.len()];
         let mut waiting: Vec<(usize, Row)> = rows.into_iter().enumerate().collect();
         waiting.sort_by_key(|(index, row)| Reverse((row.ids.len(), *index)));
         let job = Self {
             left: waiting.len(),
             waiting,
+            load,
             results,
             class: call.class,
             deadline: call.deadline,
@@ -111,7 +113,7 @@ pub(crate) struct Ticket {
     receiver: oneshot::Receiver<Reply>,
     places: Places,
     class: usize,
-    key: (Instant, u64),
+    id: u64,
     deadline: Deadline,
     /// Why it is dropped, if it is.
     reason: &'static str,
@@ -122,10 +124,10 @@ impl Ticket {
         receiver: oneshot::Receiver<Reply>,
         places: Places,
         class: usize,
-        key: (Instant, u64),
+        id: u64,
         call: &Call,
     ) -> Self {
-        Self { receiver, places, class, key, deadline: call.deadline, reason: "gone" }
+        Self { receiver, places, class, id, deadline: call.deadline, reason: "gone" }
     }
 
     /// Waits for the answer, until the deadline.
@@ -146,6 +148,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.places.withdraw(self.class, self.key, self.reason);
+        self.places.withdraw(self.class, self.id, self.reason);
     }
 }

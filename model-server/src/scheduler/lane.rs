@@ -1,17 +1,15 @@
 //! One model's queue and its instances.
 
-use std::{
-    collections::{BTreeMap, btree_map},
-    sync::Arc,
-    time::Duration,
-};
+mod forecast;
 
-use switchboard_mesh::Call;
+use std::{sync::Arc, time::Duration};
+
 use tokio::time::Instant;
 
 use super::{
     batching::{self, Bounds},
     job::Job,
+    jobs::{Jobs, Load},
     shares::number,
 };
 use crate::{
@@ -24,8 +22,11 @@ use crate::{
 
 /// Rows that are looked at for a batch: several times what fits into one.
 const LOOKED_AT: usize = 512;
-/// The least and the most that a caller is told to wait.
-const RETRY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(5)];
+/// Of a batch's time, how long the next one waits for those who were just answered to come back: many
+/// do, and the first of them would be a batch of one.
+const GATHERING: f64 = 0.02;
+/// The most that is waited for them.
+const LONGEST_GATHERING: Duration = Duration::from_millis(2);
 
 /// Bounds on queue and batch.
 #[derive(Clone, Copy, Debug)]
@@ -38,23 +39,40 @@ pub(crate) struct Limits {
     pub(crate) pad: u32,
 }
 
-/// When a job is due, and its number: who goes first in its class.
-pub(super) type Key = (Instant, u64);
+/// A loaded model, as the scheduler sees it.
+pub(crate) struct Engine {
+    /// For metrics and traces.
+    pub(crate) name: Arc<str>,
+    /// Its instances; each computes a batch at a time.
+    pub(crate) backends: Vec<Box<dyn Backend>>,
+    /// Cores that a batch takes.
+    pub(crate) threads: usize,
+    pub(crate) reading: Reading,
+    /// How long its batches take, as far as is known.
+    pub(crate) profile: Profile,
+    pub(crate) limits: Limits,
+}
 
 /// A row that was taken for a batch, and whose it is.
 pub(super) struct Picked {
     pub(super) class: usize,
-    pub(super) key: Key,
+    /// The job's number.
+    pub(super) job: u64,
+    /// The row's place in the request.
     pub(super) index: usize,
     pub(super) row: Row,
+}
+
+/// Callers who were just answered, and until when they are waited for.
+struct Gathering {
+    callers: usize,
+    until: Instant,
 }
 
 pub(super) struct Lane {
     pub(super) name: Arc<str>,
     /// By class.
-    jobs: [BTreeMap<Key, Job>; 3],
-    /// Tokens that wait, by class.
-    tokens: [usize; 3],
+    jobs: [Jobs; 3],
     /// Places that are taken.
     pub(super) held: usize,
     /// Instances that compute nothing at the moment.
@@ -66,32 +84,26 @@ pub(super) struct Lane {
     pub(super) profile: Profile,
     pub(super) limits: Limits,
     pub(super) statistics: Arc<Statistics>,
+    gathering: Option<Gathering>,
     /// Nobody will submit any more.
     closed: bool,
 }
 
 impl Lane {
-    pub(super) fn new(
-        name: Arc<str>,
-        backends: Vec<Box<dyn Backend>>,
-        slots: usize,
-        reading: Reading,
-        profile: Profile,
-        limits: Limits,
-        statistics: Arc<Statistics>,
-    ) -> Self {
+    /// A lane whose batches take at most `slots` cores.
+    pub(super) fn new(engine: Engine, slots: usize, statistics: Arc<Statistics>) -> Self {
         Self {
-            name,
+            name: engine.name,
             jobs: Default::default(),
-            tokens: [0; 3],
             held: 0,
-            instances: backends.len(),
-            idle: backends,
-            slots,
-            reading,
-            profile,
-            limits,
+            instances: engine.backends.len(),
+            idle: engine.backends,
+            slots: engine.threads.clamp(1, slots),
+            reading: engine.reading,
+            profile: engine.profile,
+            limits: engine.limits,
             statistics,
+            gathering: None,
             closed: false,
         }
     }
@@ -104,11 +116,7 @@ impl Lane {
 
     /// Takes out all that has rows waiting.
     pub(super) fn give_up(&mut self) -> Vec<Job> {
-        self.tokens = [0; 3];
-        let waiting = |jobs: &mut BTreeMap<Key, Job>| -> Vec<Job> {
-            jobs.extract_if(.., |_, job| !job.waiting.is_empty()).map(|(_, job)| job).collect()
-        };
-        self.jobs.iter_mut().flat_map(waiting).collect()
+        self.jobs.iter_mut().flat_map(Jobs::give_up).collect()
     }
 
     pub(super) fn ended(&self) -> bool {
@@ -129,50 +137,58 @@ impl Lane {
         self.idle.len()
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        !self.idle.is_empty()
+    pub(super) fn insert(&mut self, id: u64, job: Job) {
+        self.jobs[number(job.class)].insert(id, job);
     }
 
-    pub(super) fn insert(&mut self, key: Key, job: Job) {
-        let class = number(job.class);
-        self.tokens[class] += tokens(&job.waiting);
-        self.jobs[class].insert(key, job);
+    pub(super) fn remove(&mut self, class: usize, id: u64) -> Option<Job> {
+        self.jobs[class].remove(id)
     }
 
-    pub(super) fn remove(&mut self, class: usize, key: Key) -> Option<Job> {
-        let job = self.jobs[class].remove(&key)?;
-        self.tokens[class] = self.tokens[class].saturating_sub(tokens(&job.waiting));
-        Some(job)
-    }
-
-    pub(super) fn job(&mut self, class: usize, key: Key) -> Option<&mut Job> {
-        self.jobs[class].get_mut(&key)
+    pub(super) fn job(&mut self, class: usize, id: u64) -> Option<&mut Job> {
+        self.jobs[class].get(id)
     }
 
     /// The job of a class that goes next: the first that has rows waiting.
-    pub(super) fn lead(&self, class: usize) -> Option<(Key, &Job)> {
-        self.jobs[class].iter().find(|(_, job)| !job.waiting.is_empty()).map(|(key, job)| (*key, job))
-    }
-
-    /// Seconds that the next batch of a job takes, at least; 0 while nothing is known.
-    pub(super) fn next_cost(&self, job: &Job) -> f64 {
-        let length = job.waiting.last().map_or(1, |(_, row)| row.ids.len());
-        self.profile.predict(1, length).unwrap_or_default()
+    pub(super) fn lead(&self, class: usize) -> Option<(u64, &Job)> {
+        self.jobs[class].lead()
     }
 
     /// Refuses the jobs of a class whose deadline has passed, or will before the next batch of theirs
     /// could end. Those behind the first that is in time are left for when they come first.
     pub(super) fn refuse_late(&mut self, class: usize) {
-        while let Some((key, job)) = self.lead(class) {
+        while let Some((id, job)) = self.lead(class) {
             let left = job.deadline.left().as_secs_f64();
+            let length = job.waiting.last().map_or(1, |(_, row)| row.ids.len());
             if left > 0.0 && left >= super::HOPEFUL * self.next_cost(job) {
                 return;
             }
-            if let Some(job) = self.remove(class, key) {
+            if left > 0.0 {
+                self.profile.doubt(1, length);
+            }
+            if let Some(job) = self.remove(class, id) {
                 metrics::refused(&self.name, job.class, "deadline", job.waiting.len());
                 job.answer(Some(Error::Deadline));
             }
         }
+    }
+
+    /// Notes that so many callers have just been answered, after a batch that took so long.
+    pub(super) fn answered(&mut self, callers: usize, took: Duration) {
+        let wait = took.mul_f64(GATHERING).min(LONGEST_GATHERING);
+        self.gathering = (callers > 1).then(|| Gathering { callers, until: Instant::now() + wait });
+    }
+
+    /// Until when nothing is begun here, so that who was just answered may share a batch again. What is
+    /// spoken is never held up.
+    pub(super) fn gathers_until(&mut self, now: Instant) -> Option<Instant> {
+        let waiting: Load = self.jobs.iter().map(Jobs::load).sum();
+        let spoken = self.jobs.last().is_some_and(|voice| voice.load().rows > 0);
+        let enough = |gathering: &Gathering| waiting.rows >= gathering.callers || gathering.until <= now;
+        if spoken || self.gathering.as_ref().is_some_and(enough) {
+            self.gathering = None;
+        }
+        self.gathering.as_ref().map(|gathering| gathering.until)
     }
 
     /// Takes the rows of the next batch out of the jobs, led by the first of `class`; rows of less urgent
@@ -180,19 +196,20 @@ impl Lane {
     /// what waits.
     pub(super) fn pick(&mut self, class: usize, sharers: usize) -> Vec<Picked> {
         let Some((lead, _)) = self.lead(class) else { return Vec::new() };
-        let mut looked_at: Vec<(usize, Key, usize)> = Vec::new();
+        let mut looked_at: Vec<(usize, u64, usize)> = Vec::new();
         let (mut lengths, mut left): (Vec<usize>, Vec<f64>) = (Vec::new(), Vec::new());
-        let more_urgent = (class + 1..3)
-            .rev()
-            .flat_map(|class| self.jobs[class].iter().map(move |(key, job)| (class, *key, job)));
-        let of_class = self.jobs[class].iter().map(|(key, job)| (class, *key, job));
+        let of = |class: usize| self.jobs[class].waiting().map(move |(id, job)| (class, id, job));
         // The lead's row is the first that is looked at.
-        let first = of_class.clone().filter(|(_, key, _)| *key == lead);
-        let others = more_urgent.chain(of_class.filter(|(_, key, _)| *key != lead));
-        for (class, key, job) in first.chain(others) {
+        let first = of(class).take(1);
+        let others = (class + 1..3).rev().flat_map(of).chain(of(class).skip(1));
+        for (class, id, job) in first.chain(others) {
             let time = job.deadline.left().as_secs_f64();
+            // Who cannot be in time anyhow must not keep the others from sharing.
+            if id != lead && time < self.next_cost(job) {
+                continue;
+            }
             for (place, (_, row)) in job.waiting.iter().enumerate().rev() {
-                looked_at.push((class, key, place));
+                looked_at.push((class, id, place));
                 lengths.push(row.ids.len());
                 left.push(time);
             }
@@ -204,81 +221,30 @@ impl Lane {
             0 | 1 => self.limits.batch_tokens,
             sharers => self.limits.batch_tokens.min(lengths.iter().sum::<usize>().div_ceil(sharers)),
         };
-        // What is led by a row in a hurry must not be made late by those who join it.
-        let hurry = left.first().copied().unwrap_or_default();
-        let on_time = |rows: usize, tokens: usize| {
-            rows == 1 || self.profile.predict(rows, tokens).is_none_or(|seconds| seconds <= hurry)
-        };
-        let chosen = batching::choose(&lengths, 0, &Bounds { tokens, on_time: &on_time });
-        self.take_out(chosen.into_iter().map(|at| looked_at[at]).collect())
-    }
-
-    fn take_out(&mut self, mut chosen: Vec<(usize, Key, usize)>) -> Vec<Picked> {
-        // Of each job the last place first, so that the places of the rest stay what they are; and all
-        // rows of a job one after the other.
-        chosen.sort_unstable_by(|a, b| b.cmp(a));
-        let mut picked = Vec::with_capacity(chosen.len());
-        for (class, key, place) in chosen {
-            if let btree_map::Entry::Occupied(mut job) = self.jobs[class].entry(key) {
-                let (index, row) = job.get_mut().waiting.remove(place);
-                self.tokens[class] = self.tokens[class].saturating_sub(row.ids.len());
-                picked.push(Picked { class, key, index, row });
-            }
-        }
+        let seconds = |rows: usize, tokens: usize| self.profile.predict(rows, tokens);
+        let chosen = batching::choose(&lengths, 0, &Bounds { tokens, left: &left, seconds: &seconds });
+        let picked = self.take_out(chosen.into_iter().map(|at| looked_at[at]).collect());
+        self.postpone(class, lead);
         picked
     }
 
-    /// Whether `rows` cannot be done before the call's deadline, alone or behind what goes before them.
-    pub(super) fn is_late(&mut self, rows: &[Row], call: &Call) -> bool {
-        let left = call.deadline.left().as_secs_f64();
-        if left <= 0.0 {
-            return true;
-        }
-        let (count, longest) = self.first_batch(rows);
-        let Some(alone) = self.alone(rows) else { return false };
-        if left < super::HOPEFUL * alone {
-            self.profile.doubt(count, longest);
-            return true;
-        }
-        let before = self.tokens[number(call.class)..].iter().sum();
-        left < super::HOPEFUL * (alone + self.seconds(before))
+    fn take_out(&mut self, mut chosen: Vec<(usize, u64, usize)>) -> Vec<Picked> {
+        // Of each job the last place first, so that the places of the rest stay what they are; and all
+        // rows of a job one after the other.
+        chosen.sort_unstable_by(|a, b| b.cmp(a));
+        let taken = chosen.into_iter().filter_map(|(class, job, place)| {
+            let (index, row) = self.jobs[class].take(job, place)?;
+            Some(Picked { class, job, index, row })
+        });
+        taken.collect()
     }
 
-    /// Seconds that `rows` take when nothing else is there; `None` while nothing is known.
-    pub(super) fn alone(&self, rows: &[Row]) -> Option<f64> {
-        let (count, longest) = self.first_batch(rows);
-        let batch = self.profile.predict(count, longest)?;
-        let batches = rows.len().div_ceil(count) as f64;
-        Some(batch * (batches / self.instances.max(1) as f64).max(1.0))
+    /// What is left of a large job comes after those that are due by now: otherwise it would have its
+    /// class for itself until it is done.
+    fn postpone(&mut self, class: usize, id: u64) {
+        let Some(job) = self.jobs[class].get(id) else { return };
+        let (due, deadline, load) = (job.due, job.deadline, job.load);
+        let due = due.max(Instant::now()).min(self.latest(deadline, load));
+        self.jobs[class].postpone(id, due);
     }
-
-    /// The shape of a batch that some of `rows` fill, or all of them.
-    fn first_batch(&self, rows: &[Row]) -> (usize, usize) {
-        let total: usize = rows.iter().map(|row| row.ids.len()).sum();
-        let mean = total.div_ceil(rows.len().max(1)).max(1);
-        ((self.limits.batch_tokens / mean).clamp(1, rows.len().max(1)), mean)
-    }
-
-    /// Seconds that so many waiting tokens take.
-    fn seconds(&self, tokens: usize) -> f64 {
-        const LENGTH: usize = 32;
-        let rows = (self.limits.batch_tokens / LENGTH).clamp(1, 32);
-        let full = self.profile.predict(rows, LENGTH).unwrap_or_default();
-        full * tokens as f64 / (rows * LENGTH) as f64 / self.instances.max(1) as f64
-    }
-
-    /// How long what waits takes.
-    pub(super) fn backlog(&self) -> Duration {
-        let waiting = self.tokens.iter().sum();
-        Duration::try_from_secs_f64(self.seconds(waiting)).unwrap_or_default()
-    }
-
-    /// When there should be room again: when half of what waits is done.
-    pub(super) fn drained_in(&self) -> Duration {
-        (self.backlog() / 2).clamp(RETRY[0], RETRY[1])
-    }
-}
-
-fn tokens(rows: &[(usize, Row)]) -> usize {
-    rows.iter().map(|(_, row)| row.ids.len()).sum()
 }

@@ -40,12 +40,19 @@ impl Shares {
         Some((0..first).rev().find(due).unwrap_or(first))
     }
 
-    /// Takes in that `class` got `seconds`, and which classes wait. A batch may cost more than its class
-    /// had earned; the class pays that off before it goes first again.
-    pub(super) fn spent(&mut self, class: usize, seconds: f64, waiting: [bool; 3]) {
-        if waiting[class + 1..].contains(&true) {
-            self.earned[class] = (self.earned[class] - seconds).max(-seconds);
-        }
+    /// Takes in that a batch of `class` begins which should take so long, and which classes wait. Returns
+    /// what the class pays for it: now, so that no second batch is begun on the same earnings; nothing
+    /// where nobody more urgent waits. A batch may cost more than its class has earned; the class pays
+    /// that off before it goes first again.
+    pub(super) fn begin(&mut self, class: usize, seconds: f64, waiting: [bool; 3]) -> Option<f64> {
+        let paid = waiting[class + 1..].contains(&true).then_some(seconds);
+        self.earned[class] -= paid.unwrap_or_default();
+        paid
+    }
+
+    /// Takes in how long it took, and which classes wait now.
+    pub(super) fn end(&mut self, class: usize, paid: Option<f64>, seconds: f64, waiting: [bool; 3]) {
+        self.earned[class] -= paid.map_or(0.0, |paid| seconds - paid);
         for (other, waits) in waiting.into_iter().enumerate() {
             if !waits {
                 self.earned[other] = self.earned[other].min(0.0);
@@ -68,7 +75,9 @@ mod tests {
         for _ in 0..1000 {
             let class = shares.next(waiting).unwrap();
             turns[class] += 1;
-            shares.spent(class, 0.01, waiting.map(|cost| cost.is_some()));
+            let waits = waiting.map(|cost| cost.is_some());
+            let paid = shares.begin(class, 0.01, waits);
+            shares.end(class, paid, 0.01, waits);
         }
         turns
     }
@@ -96,9 +105,30 @@ mod tests {
             let class = shares.next([COST, COST, None]).unwrap();
             let seconds = if class == 0 { 0.09 } else { 0.01 };
             *(if class == 0 { &mut batch } else { &mut chat }) += seconds;
-            shares.spent(class, seconds, [true, true, false]);
+            // It is thought that all take as long.
+            let paid = shares.begin(class, 0.01, [true, true, false]);
+            shares.end(class, paid, seconds, [true, true, false]);
         }
         assert!((0.08..0.12).contains(&(batch / chat)), "{batch} {chat}");
+    }
+
+    #[test]
+    fn nobody_has_more_than_a_share_on_many_cores_either() {
+        // Sixteen batches at a time, each of which ends when the sixteenth after it begins.
+        let mut shares = Shares::new(0.05, 0.2);
+        let mut running = std::collections::VecDeque::new();
+        let mut turns = [0; 3];
+        for _ in 0..4000 {
+            if running.len() == 16 {
+                // It took twice as long as was thought.
+                let (class, paid) = running.pop_front().unwrap();
+                shares.end(class, paid, 0.02, [true, false, true]);
+            }
+            let class = shares.next([COST, None, COST]).unwrap();
+            turns[class] += 1;
+            running.push_back((class, shares.begin(class, 0.01, [true, false, true])));
+        }
+        assert!((150..=250).contains(&turns[0]), "{turns:?}");
     }
 
     #[test]
@@ -110,9 +140,9 @@ mod tests {
     #[test]
     fn nothing_is_earned_without_waiting() {
         let mut shares = Shares::new(0.5, 0.5);
-        shares.spent(2, 100.0, [true, false, false]);
+        shares.end(2, None, 100.0, [true, false, false]);
         assert_eq!(shares.next([COST, None, COST]), Some(0));
-        shares.spent(2, 1.0, [false; 3]);
+        shares.end(2, None, 1.0, [false; 3]);
         assert_eq!(shares.next([COST, None, COST]), Some(2));
         assert_eq!(shares.next([None; 3]), None);
     }
