@@ -6,15 +6,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::{Request, Status};
 
 use crate::{
+    balance::{AnyNode, Hedged, Model},
     deadline::{self, Deadline},
     error,
-    nodes::AnyNode,
 };
 
 /// The metadata key of the tenant.
 pub const TENANT: HeaderName = HeaderName::from_static("x-switchboard-tenant");
 /// The metadata key of the class.
 pub const CLASS: HeaderName = HeaderName::from_static("x-switchboard-class");
+
+/// The metadata key of the model that a request needs, so that nodes can tell their load apart by it.
+pub const MODEL: HeaderName = HeaderName::from_static("x-switchboard-model");
 
 /// One company or business unit; nothing crosses tenants.
 ///
@@ -154,6 +157,17 @@ impl Call {
         request
     }
 
+    /// The same, of one message that only nodes with `model` can answer: they alone are asked, where nodes
+    /// tell what they have. An empty name stands for the node's own choice.
+    #[must_use]
+    pub fn request_for<T>(&self, model: &str, message: T) -> Request<T> {
+        let mut request = self.request_to_any(message);
+        if !model.is_empty() {
+            request.extensions_mut().insert(Model(model.into()));
+        }
+        request
+    }
+
     /// Reads a call from metadata. A missing deadline is [`deadline::DEFAULT`], a missing class chat.
     ///
     /// # Errors
@@ -190,6 +204,20 @@ impl Call {
         headers.insert(CLASS, HeaderValue::from_static(self.class.as_str()));
         headers.insert(deadline::HEADER, deadline::format(self.deadline.left()));
     }
+}
+
+/// A request that may be asked of a second node while the first is slow; the first answer counts. For
+/// requests with one message and one reply that any node may answer.
+#[must_use]
+pub fn hedged<T>(mut request: Request<T>) -> Request<T> {
+    request.extensions_mut().insert(AnyNode);
+    request.extensions_mut().insert(Hedged);
+    request
+}
+
+/// The model that a request with these extensions needs.
+pub(crate) fn model(extensions: &http::Extensions) -> Option<HeaderValue> {
+    extensions.get::<Model>().and_then(|Model(name)| HeaderValue::from_str(name).ok())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The client stack: what every call to another role goes through, whatever carries it.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -12,11 +13,15 @@ use tonic::{Status, body::Body};
 use tower::Service;
 use tracing::Instrument as _;
 
+use tokio::sync::watch;
+
 use crate::{
     Call,
+    balance::{Balancer, Carried, Flight, Options, Snapshot},
+    call,
     deadline::{self, DeadlineBody},
+    discovery::{Discovery as _, Fixed, Members},
     local::Slot,
-    nodes::Nodes,
     telemetry::{self, Recorded, Recorder, Side},
 };
 
@@ -33,7 +38,7 @@ pub struct Channel {
 #[derive(Clone)]
 enum Transport {
     Local(Slot),
-    Tcp(Arc<Nodes>),
+    Tcp(Arc<Balancer>),
 }
 
 impl Channel {
@@ -48,11 +53,28 @@ impl Channel {
         Self::over(role, vec![uri])
     }
 
-    /// A channel to several nodes over TCP, which take calls in turn; those that cannot be reached
-    /// are left out meanwhile. Without an address, calls are UNAVAILABLE.
+    /// A channel to several nodes over TCP, at fixed addresses. Without an address, calls are
+    /// UNAVAILABLE.
     #[must_use]
     pub fn over(role: &str, nodes: Vec<Uri>) -> Self {
-        Self { transport: Transport::Tcp(Arc::new(Nodes::new(role, nodes))) }
+        let members = Fixed::new(BTreeMap::from([(role.to_owned(), nodes)])).watch(role);
+        Self::discovered(role, members, Options::default())
+    }
+
+    /// A channel to the nodes that `members` tells of, over TCP. Calls go to where they will be done
+    /// soonest; nodes that fail are left out meanwhile. While there are none, calls are UNAVAILABLE.
+    #[must_use]
+    pub fn discovered(role: &str, members: watch::Receiver<Arc<Members>>, options: Options) -> Self {
+        Self { transport: Transport::Tcp(Arc::new(Balancer::new(role, members, options))) }
+    }
+
+    /// What is known of the role's nodes; none for a role in this process.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        match &self.transport {
+            Transport::Local(_) => None,
+            Transport::Tcp(balancer) => Some(balancer.snapshot()),
+        }
     }
 
     /// Carries one call. Errors come as a response with a gRPC status, never as a transport error.
@@ -72,10 +94,15 @@ impl Channel {
         let span = telemetry::client_span(&method);
         let mut recorder = Recorder::new(Side::Client, method, span.clone());
         call.write(request.headers_mut());
+        match call::model(request.extensions()) {
+            Some(model) => request.headers_mut().insert(call::MODEL, model),
+            // Nobody else says what is needed.
+            None => request.headers_mut().remove(call::MODEL),
+        };
         telemetry::inject(&span, request.headers_mut());
         let outcome = call.deadline.limit(self.send(request, &call).instrument(span)).await;
-        let mut response = match outcome.unwrap_or_else(|| Err(deadline::exceeded())) {
-            Ok(response) => response,
+        let (mut response, flight) = match outcome.unwrap_or_else(|| Err(deadline::exceeded())) {
+            Ok(carried) => carried,
             Err(status) => {
                 recorder.end(status.code());
                 return status.into_http();
@@ -89,15 +116,21 @@ impl Channel {
                 recorder.end(code);
                 response
             }
-            None => response
-                .map(|body| Body::new(Recorded::new(DeadlineBody::new(body, call.deadline), recorder))),
+            None => response.map(|body| {
+                let body = Carried::new(DeadlineBody::new(body, call.deadline), flight);
+                Body::new(Recorded::new(body, recorder))
+            }),
         }
     }
 
-    async fn send(self, request: Request<Body>, call: &Call) -> Result<Response<Body>, Status> {
+    async fn send(
+        self,
+        request: Request<Body>,
+        call: &Call,
+    ) -> Result<(Response<Body>, Option<Flight>), Status> {
         match self.transport {
-            Transport::Local(slot) => slot.call(request).await,
-            Transport::Tcp(nodes) => nodes.send(request, call).await,
+            Transport::Local(slot) => Ok((slot.call(request).await?, None)),
+            Transport::Tcp(balancer) => balancer.send(request, call).await,
         }
     }
 }

@@ -3,11 +3,13 @@
 //! One TOML file, environment over it, flags over that; [`load()`] is the one place that reads the
 //! environment, through [`Environment`].
 
+mod flag;
 mod load;
 
 use std::{fmt, path::PathBuf};
 
-pub use load::{ConfigError, Origin, Process, key_value, load};
+pub use flag::parse;
+pub use load::{ConfigError, Origin, Process, load};
 use serde::{Deserialize, Serialize};
 
 /// A value that is not allowed: which key, what it is, what may stand there.

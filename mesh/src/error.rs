@@ -5,8 +5,17 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{
+    Code, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The metadata key that tells a client in how many milliseconds to try again.
+///
+/// # Source
+/// gRFC A6, "pushback".
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// What a caller should do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +93,8 @@ pub trait Fault: std::error::Error {
 }
 
 /// Makes the status of an error: code, a message that is safe to show, and google.rpc details
-/// (`ErrorInfo` always, `BadRequest` and `RetryInfo` where they apply).
+/// (`ErrorInfo` always, `BadRequest` and `RetryInfo` where they apply). What `RetryInfo` says stands under
+/// [`PUSHBACK`] as well, where generic clients look.
 ///
 /// Internal errors are logged here, once, with their chain; their caller reads "internal error".
 #[must_use]
@@ -118,10 +128,14 @@ fn build(kind: Kind, message: String, field: Option<&str>, retry_after: Option<D
     if let Some(field) = field {
         details.add_bad_request_violation(field, message.clone());
     }
+    let mut metadata = MetadataMap::new();
     if let Some(after) = retry_after {
         details.set_retry_info(Some(after));
+        // Rounded up: who comes a moment early is refused again.
+        let millis = u32::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        metadata.insert(PUSHBACK, MetadataValue::from(millis));
     }
-    Status::with_error_details(kind.code(), message, details)
+    Status::with_error_details_and_metadata(kind.code(), message, details, metadata)
 }
 
 /// An error and its sources on one line.
@@ -154,6 +168,29 @@ mod tests {
     #[test]
     fn internal_errors_do_not_show_their_message() {
         assert_eq!(status(Hidden).message(), "internal error");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("full")]
+    struct Full;
+
+    impl Fault for Full {
+        fn kind(&self) -> Kind {
+            Kind::Overloaded
+        }
+
+        fn retry_after(&self) -> Option<Duration> {
+            Some(Duration::from_micros(1_500))
+        }
+    }
+
+    #[test]
+    fn when_to_try_again_travels_as_a_detail_and_as_pushback() {
+        let headers = status(Full).into_http::<()>().into_parts().0.headers;
+        assert_eq!(headers[PUSHBACK], "2");
+        let read = Status::from_header_map(&headers).unwrap();
+        let told = read.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(told, Some(Duration::from_micros(1_500)));
     }
 
     #[test]

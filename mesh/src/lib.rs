@@ -5,15 +5,19 @@
 //! handler begins with [`Call::of`], which tells for whom it works and until when, and makes every
 //! request to another role with [`Call::request`], so that time only shrinks on the way down.
 
+pub mod balance;
 pub mod bootstrap;
 pub mod call;
 pub mod client;
 pub mod config;
 pub mod deadline;
+pub mod discovery;
 pub mod error;
 pub mod health;
 mod local;
-mod nodes;
+pub mod overload;
+pub mod rate;
+pub mod redis;
 pub mod server;
 pub mod telemetry;
 pub mod terminal;

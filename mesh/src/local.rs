@@ -14,9 +14,10 @@ use crate::server::Stack;
 pub(crate) struct Slot(Arc<OnceLock<Stack>>);
 
 impl Slot {
-    /// Fills the slot. Filling it twice keeps the first.
+    /// Fills the slot. Filling it twice keeps the first. Calls within a process are not limited: see
+    /// [`overload`](crate::overload).
     pub(crate) fn fill(&self, stack: Stack) {
-        let _ = self.0.set(stack);
+        let _ = self.0.set(stack.unlimited());
     }
 
     /// Whether nothing was mounted yet.

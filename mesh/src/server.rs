@@ -15,35 +15,60 @@ use std::{
 };
 
 pub use connection::{Limits, serve};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use tokio::net::TcpListener;
-use tonic::{body::Body, service::Routes};
+use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 
 use crate::{
-    Call,
+    Call, call,
     deadline::{self, DeadlineBody},
+    overload::{Held, Overload, Place},
     telemetry::{self, Recorded, Recorder, Side},
 };
 
-/// The routes of a role behind deadline, identity and telemetry.
+/// The routes of a role behind deadline, tenant, telemetry and a limit on what is done at once.
+///
+/// The limit is that of [`overload::Config`](crate::overload::Config)'s defaults unless another is
+/// [given](Self::limited). Calls within a process pass none.
 #[derive(Clone)]
-pub struct Stack(axum::Router);
+pub struct Stack {
+    routes: axum::Router,
+    overload: Option<Overload>,
+}
 
 impl Stack {
     /// Puts `routes` behind the stack.
     #[must_use]
     pub fn new(routes: Routes) -> Self {
-        Self(routes.prepare().into_axum_router())
+        Self::behind(routes.prepare().into_axum_router())
     }
 
     /// Puts a router behind the stack; what it does not know is UNIMPLEMENTED.
     #[must_use]
     pub fn from_router(router: axum::Router) -> Self {
-        Self(router.fallback(|| async {
-            tonic::Status::unimplemented("no such method on this node").into_http::<Body>()
-        }))
+        Self::behind(
+            router.fallback(|| async {
+                Status::unimplemented("no such method on this node").into_http::<Body>()
+            }),
+        )
+    }
+
+    fn behind(routes: axum::Router) -> Self {
+        Self { routes, overload: Some(Overload::default()) }
+    }
+
+    /// This stack with the limits of `overload`, which several stacks of a process may share.
+    #[must_use]
+    pub fn limited(self, overload: Overload) -> Self {
+        Self { overload: Some(overload), ..self }
+    }
+
+    /// This stack without a limit, for calls that were let in elsewhere in this process.
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        Self { overload: None, ..self }
     }
 
     async fn serve(self, mut request: Request<Body>) -> Response<Body> {
@@ -57,10 +82,21 @@ impl Stack {
                 return status.into_http();
             }
         };
+        // Before anything is done for the call, and with its whole time before it.
+        let mut place = match self.admit(&call, request.uri(), request.headers()).await {
+            Ok(place) => place,
+            Err(status) => {
+                recorder.end(status.code());
+                return status.into_http();
+            }
+        };
+        if let Some(place) = &mut place {
+            request = request.map(|body| place.receive(body));
+        }
         let deadline = call.deadline;
         request.extensions_mut().insert(call);
         // The role's future is dropped when the deadline passes or the caller goes: work stops.
-        let outcome = deadline.limit(self.0.oneshot(request).instrument(span)).await;
+        let outcome = deadline.limit(self.routes.oneshot(request).instrument(span)).await;
         let mut response = match outcome {
             Some(Ok(response)) => response.map(Body::new),
             Some(Err(never)) => match never {},
@@ -70,12 +106,22 @@ impl Stack {
         match telemetry::code_of(&response) {
             Some(code) => {
                 recorder.end(code);
+                if let Some(place) = place {
+                    place.end(code);
+                }
                 response
             }
-            None => {
-                response.map(|body| Body::new(Recorded::new(DeadlineBody::new(body, deadline), recorder)))
-            }
+            None => response.map(|body| {
+                let body = Held::new(DeadlineBody::new(body, deadline), place);
+                Body::new(Recorded::new(body, recorder))
+            }),
         }
+    }
+
+    async fn admit(&self, call: &Call, uri: &Uri, headers: &HeaderMap) -> Result<Option<Place>, Status> {
+        let Some(overload) = &self.overload else { return Ok(None) };
+        let model = headers.get(call::MODEL).and_then(|name| name.to_str().ok());
+        overload.admit(call, uri.path(), model).await
     }
 }
 

@@ -335,7 +335,8 @@ pub(crate) fn code_of(response: &Response<Body>) -> Option<Code> {
     code_in(response.headers())
 }
 
-fn code_in(headers: &HeaderMap) -> Option<Code> {
+/// The status that headers or trailers carry.
+pub(crate) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
 }
 

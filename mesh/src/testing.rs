@@ -1,10 +1,13 @@
 //! Help for tests of roles: a context with nothing behind it, and calls to make.
 
+mod redis;
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use http::Uri;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use self::redis::RedisServer;
 use crate::{
     Call, Channel, Context, Deadline, Mounted, Tenant,
     server::{self, Limits, Stack},

@@ -2,12 +2,14 @@
 
 use crate::process::run as run_command;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{python, setup};
+use crate::{debian, python, setup};
 
 /// Sets up, then runs `cargo test` over the workspace or what `rest` selects.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> {
     setup::runtime_and_model(workspace)?;
     python::packages(workspace)?;
+    let servers = "by tests, which start their own on loopback";
+    debian::require("redis-server", &["--version"], &["redis-server"], servers)?;
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {

@@ -83,15 +83,6 @@ impl Environment for Process {
     }
 }
 
-/// Splits a flag's `KEY=VALUE`.
-///
-/// # Errors
-/// What is expected instead.
-pub fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as telemetry.log=debug")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
-}
-
 /// Loads a configuration: defaults, then the file, then the environment (`SWITCHBOARD__NODE__DRAIN`
 /// sets `node.drain`), then `overrides` (pairs of key and value, from flags). `C` refuses unknown
 /// keys by itself; its values are the caller's to check.

@@ -1,0 +1,162 @@
+use std::time::Duration;
+
+use redis::cmd;
+
+use super::*;
+use crate::{
+    config::Secret,
+    rate::{By, Limiter, Rate},
+    testing::RedisServer,
+};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn config(mode: Mode, nodes: Vec<String>) -> Config {
+    Config { nodes, mode, ..Config::default() }
+}
+
+fn open(config: &Config) -> Redis {
+    Redis::open(config).unwrap().unwrap()
+}
+
+async fn set_and_get(redis: &Redis, key: &str) -> Result<String, RedisError> {
+    redis.query::<()>(cmd("SET").arg(key).arg("value"), SOON).await?;
+    redis.query(cmd("GET").arg(key), SOON).await
+}
+
+/// Tries until it works: whoever takes over needs a moment.
+async fn in_the_end(redis: &Redis, key: &str) {
+    let mut last = String::new();
+    let works = async {
+        while let Err(error) = set_and_get(redis, key).await {
+            last = error.to_string();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let works = tokio::time::timeout(Duration::from_secs(60), works).await;
+    assert!(works.is_ok(), "{last}");
+}
+
+#[tokio::test]
+async fn without_an_address_there_is_no_redis() {
+    assert!(Redis::open(&Config::default()).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn one_server_answers_and_comes_back() {
+    let mut server = RedisServer::start(&[]);
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    assert_eq!(set_and_get(&redis, "a").await.unwrap(), "value");
+    assert!(redis.is_up());
+    server.kill();
+    let error = set_and_get(&redis, "a").await.unwrap_err();
+    assert!(matches!(error, RedisError::Away(_)), "{error}");
+    // While it is away nobody waits for it.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        assert!(redis.query::<()>(&cmd("PING"), Duration::from_secs(60)).await.is_err());
+    }
+    let _server = RedisServer::at(server.port, &[]);
+    in_the_end(&redis, "b").await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_refused_is_no_loss_of_redis() {
+    let server = RedisServer::start(&[]);
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    set_and_get(&redis, "text").await.unwrap();
+    let error = redis.query::<i64>(cmd("INCR").arg("text"), SOON).await.unwrap_err();
+    assert!(matches!(error, RedisError::Refused(_)), "{error}");
+    assert!(redis.is_up());
+}
+
+#[tokio::test]
+async fn a_call_takes_no_longer_than_it_may() {
+    // A listener that accepts and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let redis = open(&config(Mode::Single, vec![silent.local_addr().unwrap().to_string()]));
+    let began = Instant::now();
+    let error = redis.query::<()>(&cmd("PING"), Duration::from_millis(50)).await.unwrap_err();
+    assert!(matches!(error, RedisError::Late), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn users_have_their_passwords_and_rights() {
+    let server = RedisServer::start(&[]);
+    server.say("ACL SETUSER app on >hush ~* +@all -flushall");
+    server.say("ACL SETUSER default off");
+    let mut config = config(Mode::Single, vec![server.address()]);
+    let away = set_and_get(&open(&config), "a").await.unwrap_err();
+    assert!(matches!(away, RedisError::Refused(_) | RedisError::Away(_)), "{away}");
+    (config.user, config.password) = ("app".into(), Secret::new("hush".into()));
+    let redis = open(&config);
+    assert_eq!(set_and_get(&redis, "a").await.unwrap(), "value");
+    let denied = redis.query::<()>(&cmd("FLUSHALL"), SOON).await.unwrap_err();
+    assert!(matches!(denied, RedisError::Refused(_)), "{denied}");
+    let file = std::env::temp_dir().join(format!("switchboard-password-{}", server.port));
+    std::fs::write(&file, "hush\n").unwrap();
+    (config.password, config.password_file) = (Secret::new(String::new()), file.clone());
+    assert_eq!(set_and_get(&open(&config), "a").await.unwrap(), "value");
+    std::fs::remove_file(file).unwrap();
+}
+
+#[tokio::test]
+async fn a_cluster_answers_for_all_slots() {
+    let nodes = RedisServer::cluster();
+    let redis = open(&config(Mode::Cluster, vec![nodes[0].address()]));
+    for key in 0..50 {
+        assert_eq!(set_and_get(&redis, &format!("key-{key}")).await.unwrap(), "value");
+    }
+    let limiter = Limiter::new(Some(redis), "test");
+    let rate = Rate { per_second: 0.01, burst: 1 };
+    for tenant in 0..20 {
+        let tenant = format!("tenant-{tenant}");
+        assert_eq!(limiter.admit(&tenant, rate).await.wait, None);
+        assert!(limiter.admit(&tenant, rate).await.wait.is_some());
+    }
+}
+
+#[tokio::test]
+async fn the_sentinels_tell_of_the_new_master() {
+    let mut master = RedisServer::start(&["--repl-diskless-sync-delay", "0"]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", master.port)]);
+    master.until("INFO replication", &["state=online"]);
+    let sentinel = RedisServer::sentinel(master.port);
+    sentinel.until("SENTINEL REPLICAS mymaster", &[&replica.port.to_string()]);
+    let redis = open(&config(Mode::Sentinel, vec![sentinel.address()]));
+    assert_eq!(set_and_get(&redis, "a").await.unwrap(), "value");
+    master.kill();
+    in_the_end(&redis, "b").await;
+    assert!(replica.say("INFO replication").contains("role:master"));
+}
+
+#[tokio::test]
+async fn gateways_share_a_tenants_rate_and_each_has_its_own_where_redis_is_away() {
+    let mut server = RedisServer::start(&[]);
+    let gateway = || Limiter::new(Some(open(&config(Mode::Single, vec![server.address()]))), "test");
+    let (one, other) = (gateway(), gateway());
+    let rate = Rate { per_second: 0.1, burst: 4 };
+    // The first calls make the connections, and may be decided before there are any.
+    for limiter in [&one, &other] {
+        while limiter.admit("warm-up", Rate { per_second: 1e6, burst: 1000 }).await.by == By::Local {}
+    }
+    let mut passed = 0;
+    for turn in 0..10 {
+        let limiter = if turn % 2 == 0 { &one } else { &other };
+        let verdict = limiter.admit("acme", rate).await;
+        assert_eq!(verdict.by, By::Redis);
+        passed += usize::from(verdict.wait.is_none());
+        assert!(verdict.wait.is_none_or(|wait| wait <= Duration::from_secs(10)));
+    }
+    assert_eq!(passed, 4);
+    assert_eq!(one.admit("other-tenant", rate).await.wait, None);
+    server.kill();
+    let mut local = 0;
+    while local < 4 {
+        let verdict = one.admit("acme", rate).await;
+        assert_eq!((verdict.by, verdict.wait), (By::Local, None), "nobody is refused for Redis being away");
+        local += 1;
+    }
+    assert!(one.admit("acme", rate).await.wait.is_some(), "but the rate holds");
+}
