@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod eval;
 mod ingest;
+mod keys;
 mod models;
 mod show;
 mod up;
@@ -36,6 +37,7 @@ Examples:
   switchboard ask \"Can I return worn shoes?\"      # ask them, in this process
   switchboard up                                  # serve every role; prints an API key once
   switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
+  switchboard keys create --role customer-app --expires 90d   # make an API key for an app
   switchboard models list                         # the models that this machine has
   switchboard config print                        # every setting with its value";
 
@@ -48,8 +50,8 @@ struct Global {
     /// Folder for state; sets `data`
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Set any configuration key, such as `--set conversation.passages=12`; may be repeated
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = switchboard_mesh::config::key_value)]
+    /// What the flags `--set` say, wherever they stand
+    #[arg(skip)]
     set: Vec<(String, String)>,
 }
 
@@ -69,6 +71,9 @@ enum Command {
     /// List, check, fetch, import and measure models
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -90,7 +95,8 @@ impl Global {
 
 /// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let (mut cli, set) = switchboard_mesh::config::parse::<Cli>();
+    cli.global.set = set;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -106,6 +112,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Ingest(args) => ingest::ingest(&cli.global, args).await,
             Command::Eval(command) => eval::eval(&cli.global, command).await,
             Command::Models(command) => models::models(&cli.global, command).await,
+            Command::Keys(command) => keys::keys(&cli.global, command),
             Command::Config(command) => config::config(&cli.global, &command),
         }
     });

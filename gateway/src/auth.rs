@@ -1,4 +1,4 @@
-//! Who is calling, and whether there is room for another call.
+//! Who is calling, what they may call, and whether there is room for another call.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,12 @@ use mesh::Tenant;
 use switchboard_mesh as mesh;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Config, error::Refused, keys::Keys};
+use crate::{
+    Config,
+    error::Refused,
+    keys::{Grant, Keys, Rejected},
+    permissions::Access,
+};
 
 /// The other header that carries a key.
 pub(crate) const API_KEY: &str = "x-api-key";
@@ -59,14 +64,32 @@ impl Door {
         Self { config, keys, calls, tenants: Arc::default(), open }
     }
 
-    /// The tenant whose key the headers carry.
-    pub(crate) fn tenant(&self, headers: &HeaderMap) -> Result<Tenant, Refused> {
+    /// What the key in the headers says of its holder, who may call what takes `access`; `None` where
+    /// no key is needed.
+    pub(crate) fn authorize(&self, headers: &HeaderMap, access: Access) -> Result<Option<Grant>, Refused> {
+        if access == Access::Open {
+            return Ok(None);
+        }
         let key = key_of(headers).ok_or(Refused::NoKey)?;
-        self.keys.verify(key).ok_or(Refused::UnknownKey)
+        let grant = self.keys.verify(key).map_err(|rejected| match rejected {
+            Rejected::Unknown => Refused::UnknownKey,
+            Rejected::Expired => Refused::ExpiredKey,
+        })?;
+        let Access::Key { roles, scope } = access else { return Err(Refused::Closed) };
+        if !roles.contains(&grant.role) {
+            return Err(Refused::Role { roles });
+        }
+        if !grant.scopes.is_empty() && !grant.scopes.iter().any(|granted| granted.takes_in(scope)) {
+            return Err(Refused::Scope { scope });
+        }
+        Ok(Some(grant))
     }
 
     /// A place for one call of `tenant`, held until it is done. Callers never queue here: a refusal
     /// that comes at once can be tried elsewhere, and a queue would eat the turn's budget.
+    ///
+    /// Both doors come through here once they know the tenant: whatever else limits a tenant, by class
+    /// or by rate, is to be asked here, before the place is taken.
     pub(crate) fn enter(&self, tenant: &Tenant) -> Result<Place, Refused> {
         let share = self.share(tenant)?;
         let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Refused::Overloaded)?;
@@ -102,6 +125,77 @@ fn key_of(headers: &HeaderMap) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        keys::{NewKey, Role, Scope},
+        permissions,
+    };
+
+    fn headers(key: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap())])
+    }
+
+    #[test]
+    fn a_key_opens_what_its_role_may_call_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
+        let door = Door::new(Config::default(), Arc::clone(&keys));
+        let acme = Tenant::try_new("acme").unwrap();
+        let conversation = "/switchboard.conversation.v1.ConversationService/";
+        let knowledge = "/switchboard.knowledge.v1.KnowledgeService/";
+        let calls = [
+            (conversation, "Converse"),
+            (conversation, "GetConversation"),
+            (conversation, "ListConversations"),
+            (knowledge, "Search"),
+            (knowledge, "Ingest"),
+            ("/switchboard.policy.v1.PolicyService/", "Restore"),
+        ];
+        let cases: [(Role, &[&str], &[&str]); 7] = [
+            (Role::CustomerApp, &[], &["Converse", "GetConversation"]),
+            (Role::Agent, &[], &["Converse", "GetConversation", "ListConversations", "Search"]),
+            (Role::Admin, &[], &["Converse", "GetConversation", "ListConversations", "Search", "Ingest"]),
+            (Role::Auditor, &[], &["GetConversation", "ListConversations", "Search"]),
+            (Role::Admin, &["knowledge:write"], &["Ingest"]),
+            (
+                Role::Admin,
+                &["knowledge", "conversation:read"],
+                &["GetConversation", "ListConversations", "Search", "Ingest"],
+            ),
+            (Role::Agent, &["knowledge"], &["Search"]),
+        ];
+        for (role, scopes, opened) in cases {
+            let scopes = scopes.iter().map(|name| Scope::parse(name).unwrap()).collect();
+            let (_, key) = keys.create(&NewKey { scopes, ..NewKey::new(acme.clone(), role) }).unwrap();
+            let opens = |(service, method): &(&str, &str)| {
+                let access = permissions::method(&format!("{service}{method}")).unwrap();
+                door.authorize(&headers(key.expose()), access).is_ok()
+            };
+            let found: Vec<_> = calls.iter().filter(|call| opens(call)).map(|(_, method)| *method).collect();
+            assert_eq!(found, opened, "{role}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_role_or_the_scope_that_is_needed() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
+        let door = Door::new(Config::default(), Arc::clone(&keys));
+        let auditor = NewKey::new(Tenant::try_new("acme").unwrap(), Role::Auditor);
+        let narrow = NewKey { scopes: vec![Scope::parse("generation").unwrap()], ..auditor.clone() };
+        let refused = |new: &NewKey, path: &str| {
+            let (_, key) = keys.create(new).unwrap();
+            let access = permissions::method(path).unwrap();
+            door.authorize(&headers(key.expose()), access).unwrap_err().to_string()
+        };
+        let ingest = refused(&auditor, "/switchboard.knowledge.v1.KnowledgeService/Ingest");
+        assert_eq!(ingest, "this needs an API key of role admin");
+        let converse = refused(&auditor, "/switchboard.conversation.v1.ConversationService/Converse");
+        assert_eq!(converse, "this needs an API key of role customer-app, agent or admin");
+        let search = refused(&narrow, "/switchboard.knowledge.v1.KnowledgeService/Search");
+        assert_eq!(search, "this needs an API key whose scopes have knowledge:read");
+        let restore = refused(&auditor, "/switchboard.policy.v1.PolicyService/Restore");
+        assert_eq!(restore, "no API key opens this: it is for other services alone");
+    }
 
     #[test]
     fn one_tenant_leaves_places_for_the_others() {

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::{Request, State},
     response::{
         IntoResponse, Response,
@@ -24,6 +24,7 @@ use tonic::Streaming;
 use crate::{
     auth::{Door, Place},
     body, json,
+    keys::Grant,
     problem::Problem,
 };
 
@@ -66,12 +67,15 @@ struct Budget {
 }
 
 /// Runs a turn. Dropping the response, or the wait for it, cancels the turn.
-pub(crate) async fn converse(State(turns): State<Turns>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn converse(
+    State(turns): State<Turns>,
+    Extension(Grant { tenant, .. }): Extension<Grant>,
+    request: Request,
+) -> Result<Response, Problem> {
     let door = &turns.door;
     let latest = Deadline::after(door.config.request_time);
     let (parts, body) = request.into_parts();
-    // Who it is comes before what they send: nobody unknown makes us read a body or takes a place.
-    let tenant = door.tenant(&parts.headers)?;
+    // Who it is came before what they send: nobody unknown makes us read a body or takes a place.
     let place = door.enter(&tenant)?;
     let stream = wants_events(&parts.headers, &parts.uri)?;
     let ask: Ask =

@@ -6,7 +6,7 @@ use mesh::error::{Fault, Kind};
 use switchboard_mesh as mesh;
 use tonic::Status;
 
-use crate::metrics;
+use crate::{keys::Role, metrics};
 
 /// A call that does not get past the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,9 +17,24 @@ pub(crate) enum Refused {
     /// Send a key that is known here.
     #[error("the API key is not known here, or was revoked")]
     UnknownKey,
-    /// Not with this kind of key.
-    #[error("this method returns raw personal data and is not served to ordinary API keys")]
-    Restricted,
+    /// Have a new key made.
+    #[error("the API key has expired; have another one made")]
+    ExpiredKey,
+    /// Use a key of another role.
+    #[error("this needs an API key of role {}", one_of(roles))]
+    Role {
+        /// The roles that may.
+        roles: &'static [Role],
+    },
+    /// Use a key that is not as narrow.
+    #[error("this needs an API key whose scopes have {scope}")]
+    Scope {
+        /// The scope that is needed.
+        scope: &'static str,
+    },
+    /// Not from outside, whatever the key.
+    #[error("no API key opens this: it is for other services alone")]
+    Closed,
     /// Try again after a moment.
     #[error("the gateway serves as many calls as it can; try again after a moment")]
     Overloaded,
@@ -40,7 +55,10 @@ impl Refused {
         match self {
             Self::NoKey => "no_key",
             Self::UnknownKey => "unknown_key",
-            Self::Restricted => "restricted",
+            Self::ExpiredKey => "expired_key",
+            Self::Role { .. } => "role",
+            Self::Scope { .. } => "scope",
+            Self::Closed => "closed",
             Self::Overloaded => "overloaded",
             Self::TenantOverloaded => "tenant_overloaded",
             Self::TooManyBytes { .. } => "too_many_bytes",
@@ -51,8 +69,8 @@ impl Refused {
 impl Fault for Refused {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoKey | Self::UnknownKey => Kind::Unauthenticated,
-            Self::Restricted => Kind::Denied,
+            Self::NoKey | Self::UnknownKey | Self::ExpiredKey => Kind::Unauthenticated,
+            Self::Role { .. } | Self::Scope { .. } | Self::Closed => Kind::Denied,
             Self::Overloaded | Self::TenantOverloaded | Self::TooManyBytes { .. } => Kind::Overloaded,
         }
     }
@@ -67,5 +85,15 @@ impl From<Refused> for Status {
     fn from(refused: Refused) -> Self {
         metrics::refused(refused.reason());
         mesh::error::status(refused)
+    }
+}
+
+/// `a, b or c`.
+fn one_of(roles: &[Role]) -> String {
+    let names: Vec<_> = roles.iter().map(|role| role.as_str()).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, before)) => format!("{} or {last}", before.join(", ")),
+        None => "none".to_owned(),
     }
 }

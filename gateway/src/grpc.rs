@@ -4,7 +4,7 @@
 //! tenant is dropped and what its key says put in place. Then it goes through the mesh's server
 //! stack, as on any node, and from there over the role's channel.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -14,8 +14,6 @@ use axum::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header};
 use mesh::{Call, Channel, Deadline, call, deadline, server::Stack};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use proto::{
     conversation::v1::conversation_service_server, embeddings::v1::embeddings_service_server,
     generation::v1::generation_service_server, knowledge::v1::knowledge_service_server,
@@ -31,6 +29,7 @@ use crate::{
     auth::{API_KEY, Door, Place},
     bounds::{Capped, Held},
     error::Refused,
+    permissions::{self, Access},
 };
 
 /// Services that customers may call, with the roles that serve them.
@@ -52,17 +51,8 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// Stays open for as long as somebody watches.
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
-/// Reflection, in both of its versions.
-const REFLECTION: [&str; 2] = [
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
-
-/// Method that an ordinary key does not open: it gives raw personal data back.
-const RESTRICTED: (&str, &str) = (policy_service_server::SERVICE_NAME, "Restore");
-
 /// Method whose time is bounded by `ingest_time`.
-const INGEST: (&str, &str) = (knowledge_service_server::SERVICE_NAME, "Ingest");
+const INGEST: &str = "/switchboard.knowledge.v1.KnowledgeService/Ingest";
 
 /// How metadata begins that only the mesh may set.
 const INTERNAL: &str = "x-switchboard-";
@@ -84,31 +74,13 @@ pub(crate) fn router(
         let pass = any(move |request: Request| forward(channel.clone(), request));
         routes = routes.route(&format!("/{service}/{{method}}"), pass);
     }
-    let methods = Arc::new(public_methods(&FileDescriptorSet::decode(descriptors)?));
-    let edge = Edge { door: Arc::clone(door), methods, stack: Stack::from_router(routes) };
+    let edge = Edge { door: Arc::clone(door), stack: Stack::from_router(routes) };
     Ok(Router::new().fallback(screen).with_state(edge))
-}
-
-/// The paths of every method of the public services. No other name gets further: names that callers
-/// make up would become labels of metrics.
-fn public_methods(descriptors: &FileDescriptorSet) -> HashSet<String> {
-    let mut methods = HashSet::new();
-    for file in &descriptors.file {
-        for service in &file.service {
-            let name = format!("{}.{}", file.package(), service.name());
-            if PUBLIC.iter().any(|(public, _)| *public == name) {
-                methods.extend(service.method.iter().map(|method| format!("/{name}/{}", method.name())));
-            }
-        }
-    }
-    methods
 }
 
 #[derive(Clone)]
 struct Edge {
     door: Arc<Door>,
-    /// Paths of the public methods.
-    methods: Arc<HashSet<String>>,
     stack: Stack,
 }
 
@@ -170,24 +142,21 @@ impl Edge {
     fn admit(&self, uri: &Uri, headers: &mut HeaderMap) -> Result<Admitted, Status> {
         let config = &self.door.config;
         let path = uri.path();
-        let mut caller = None;
-        let (place, most) = if path == CHECK {
-            (None, config.request_time)
-        } else if path == WATCH {
-            (Some(self.door.enter_open()?), deadline::LONGEST)
-        } else if REFLECTION.contains(&path) {
-            (Some(self.door.enter_open()?), config.request_time)
-        } else if self.methods.contains(path) {
-            let tenant = self.door.tenant(headers)?;
-            let method = path[1..].split_once('/').expect("a known path names service and method");
-            if method == RESTRICTED {
-                return Err(Refused::Restricted.into());
-            }
-            let place = self.door.enter(&tenant)?;
-            caller = Some(tenant);
-            (Some(place), if method == INGEST { config.ingest_time } else { config.request_time })
-        } else {
+        // No other name gets further: names that callers make up would become labels of metrics.
+        let access = permissions::method(path).filter(|access| *access != Access::Internal);
+        let Some(access) = access else {
             return Err(Status::unimplemented("no such method is served here"));
+        };
+        let caller = self.door.authorize(headers, access)?.map(|grant| grant.tenant);
+        let place = match &caller {
+            Some(tenant) => Some(self.door.enter(tenant)?),
+            None if path == CHECK => None,
+            None => Some(self.door.enter_open()?),
+        };
+        let most = match path {
+            WATCH => deadline::LONGEST,
+            INGEST => config.ingest_time,
+            _ => config.request_time,
         };
         strip(headers);
         if let Some(tenant) = caller {
@@ -270,6 +239,7 @@ mod tests {
     use super::*;
     use crate::{
         Config,
+        keys::Role,
         testing::{Mesh, soon},
     };
 
@@ -376,7 +346,66 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn raw_personal_data_is_out_of_an_ordinary_keys_reach() {
+    async fn a_key_of_another_role_is_denied_and_told_which_is_needed() {
+        let mesh = Mesh::new();
+        let mut client = KnowledgeServiceClient::new(connect(&mesh, Config::default()).await);
+        for role in Role::ALL {
+            let key = mesh.key_of(role);
+            let metadata = [("x-api-key", key.as_str()), ("x-switchboard-role", "admin")];
+            let request = with(knowledge::DeleteDocumentRequest::default(), &metadata);
+            let told = client.delete_document(request).await;
+            if role == Role::Admin {
+                told.unwrap();
+                continue;
+            }
+            let status = told.unwrap_err();
+            assert_eq!(status.code(), Code::PermissionDenied, "{role}");
+            assert_eq!(status.message(), "this needs an API key of role admin");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_method_of_a_contract_is_let_in_or_refused_as_declared() {
+        let mesh = Mesh::new();
+        let door = Arc::new(Door::new(Config::default(), Arc::clone(&mesh.keys)));
+        let edge = Edge { door, stack: Stack::from_router(Router::new()) };
+        let keys = Role::ALL.map(|role| (Some(role), mesh.key_of(role)));
+        let nobody = (None, "sb_1_2".to_owned());
+        for path in permissions::paths() {
+            for (role, key) in keys.iter().chain([&nobody]) {
+                let mut headers = HeaderMap::from_iter([(
+                    HeaderName::from_static(API_KEY),
+                    HeaderValue::from_str(key).unwrap(),
+                )]);
+                let uri = Uri::try_from(path.as_str()).unwrap();
+                let code = edge.admit(&uri, &mut headers).map_or_else(|status| status.code(), |_| Code::Ok);
+                let expected = match (permissions::method(&path).unwrap(), role) {
+                    (Access::Internal, _) => Code::Unimplemented,
+                    (Access::Open, _) => Code::Ok,
+                    (_, None) => Code::Unauthenticated,
+                    (Access::Key { roles, .. }, Some(role)) if roles.contains(role) => Code::Ok,
+                    (Access::Key { .. } | Access::Closed, Some(_)) => Code::PermissionDenied,
+                };
+                assert_eq!(code, expected, "{path} as {role:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_passed_on_is_what_keys_open() {
+        let mut opened: Vec<_> = permissions::paths()
+            .filter(|path| matches!(permissions::method(path), Some(Access::Key { .. } | Access::Closed)))
+            .map(|path| path[1..].split_once('/').unwrap().0.to_owned())
+            .collect();
+        opened.sort();
+        opened.dedup();
+        let mut passed = PUBLIC.map(|(service, _)| service);
+        passed.sort_unstable();
+        assert_eq!(opened, passed);
+    }
+
+    #[tokio::test]
+    async fn raw_personal_data_is_out_of_every_keys_reach() {
         let mesh = Mesh::new();
         let mut client = PolicyServiceClient::new(connect(&mesh, Config::default()).await);
         let key = [("x-api-key", mesh.key.as_str())];
@@ -543,7 +572,7 @@ mod tests {
         let mesh = Mesh::new();
         let config = Config { request_time: Duration::from_millis(100), ..Config::default() };
         let door = Arc::new(Door::new(config, Arc::clone(&mesh.keys)));
-        let edge = Edge { door, methods: Arc::default(), stack: Stack::from_router(Router::new()) };
+        let edge = Edge { door, stack: Stack::from_router(Router::new()) };
         let time = |path: &'static str| {
             let mut headers = HeaderMap::new();
             let admitted = edge.admit(&Uri::from_static(path), &mut headers);
@@ -556,7 +585,7 @@ mod tests {
         let (left, place) = time(CHECK).unwrap();
         assert!(left == Duration::from_millis(100) && place.is_none());
         drop(places);
-        assert!(time(REFLECTION[0]).is_ok());
+        assert!(time("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_ok());
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::{
     auth::Door,
     converse::{Turns, converse},
     metrics,
+    permissions::Route,
     problem::Problem,
     trace,
 };
@@ -34,18 +35,36 @@ pub(crate) fn router(
         let text = scrape();
         async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
     };
-    Router::new()
-        .route("/v1/converse", post(converse))
-        .with_state(Turns { door, conversation: ctx.channel("conversation") })
-        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
-        .route("/readyz", get(ready).with_state(ctx.health.clone()))
-        .route("/metrics", get(metrics))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"))
+    let turns = Turns { door: Arc::clone(&door), conversation: ctx.channel("conversation") };
+    let mut router = Router::new();
+    for route in Route::ALL {
+        let handler = match route {
+            Route::Converse => post(converse).with_state(turns.clone()),
+            Route::Healthz => get(async || Json(json!({"status": "ok"}))),
+            Route::Readyz => get(ready).with_state(ctx.health.clone()),
+            Route::Metrics => get(metrics.clone()),
+        };
+        router = router.route(route.path(), handler);
+    }
+    router
         .method_not_allowed_fallback(async || {
             let message = "this path is not served with this method; see the header `allow`";
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
         })
+        .layer(middleware::from_fn_with_state(door, guard))
         .layer(middleware::from_fn(observe))
+}
+
+/// Lets through what [`Route::access`] allows, with the caller's [`Grant`](crate::keys::Grant) in the
+/// request's extensions; a path that is no route goes nowhere.
+async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let Some(route) = Route::at(request.uri().path()) else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"));
+    };
+    if let Some(grant) = door.authorize(request.headers(), route.access())? {
+        request.extensions_mut().insert(grant);
+    }
+    Ok(next.run(request).await)
 }
 
 /// Whether the node serves everything that is mounted on it, and if not, what is missing.
@@ -78,10 +97,7 @@ async fn observe(request: Request, next: Next) -> Response {
 
 /// The path as a label: anyone can invent paths, a label's values are a closed set.
 fn route_of(path: &str) -> &'static str {
-    ["/v1/converse", "/healthz", "/readyz", "/metrics"]
-        .into_iter()
-        .find(|route| *route == path)
-        .unwrap_or("_OTHER")
+    Route::at(path).map_or("_OTHER", Route::path)
 }
 
 #[cfg(test)]
@@ -92,6 +108,7 @@ mod tests {
     use futures::StreamExt as _;
     use http::{Method, header::CONTENT_TYPE};
     use http_body_util::BodyExt as _;
+    use mesh::Tenant;
     use serde_json::Value;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tower::ServiceExt as _;
@@ -99,6 +116,8 @@ mod tests {
     use super::*;
     use crate::{
         Config,
+        keys::{Keys, NewKey, Role},
+        permissions::Access,
         testing::{Mesh, soon},
     };
 
@@ -206,6 +225,61 @@ mod tests {
                 assert!(headers.contains_key("www-authenticate"));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn every_route_is_open_or_takes_a_key_of_one_of_its_roles() {
+        let mesh = Mesh::new();
+        let router = mesh.http(Config::default());
+        for route in Route::ALL {
+            let request = |key: Option<String>| {
+                let mut request = ask(&mesh, r#"{"text": "hi"}"#);
+                *request.uri_mut() = route.path().parse().unwrap();
+                request.headers_mut().remove("authorization");
+                if let Some(key) = key {
+                    request.headers_mut().insert("x-api-key", key.parse().unwrap());
+                }
+                request
+            };
+            let (without, ..) = send(router.clone(), request(None)).await;
+            let Access::Key { roles, .. } = route.access() else {
+                assert_ne!(without, 401, "{}", route.path());
+                continue;
+            };
+            assert_eq!(without, 401, "{}", route.path());
+            for role in Role::ALL {
+                let (status, _, body) = send(router.clone(), request(Some(mesh.key_of(role)))).await;
+                assert_eq!(status == 403, !roles.contains(&role), "{} as {role}: {body}", route.path());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_learns_what_is_needed_and_no_more() {
+        let mesh = Mesh::new();
+        let with = |key: &str| {
+            let mut request = ask(&mesh, r#"{"text": "Rosebud", "conversation_id": "c1"}"#);
+            request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+            request
+        };
+        let router = mesh.http(Config::default());
+        let (status, headers, body) = send(router.clone(), with(&mesh.key_of(Role::Auditor))).await;
+        assert_eq!((status.as_u16(), headers.contains_key("www-authenticate")), (403, false));
+        let message = "this needs an API key of role customer-app, agent or admin";
+        assert_eq!(body, json!({"error": {"code": "permission_denied", "message": message}}));
+
+        let lifetime = Some(Duration::from_secs(60));
+        let new = NewKey { lifetime, ..NewKey::new(Tenant::try_new("acme").unwrap(), Role::Admin) };
+        let (id, key) = mesh.keys.create(&new).unwrap();
+        let info = mesh.keys.list().into_iter().find(|info| info.id == id).unwrap();
+        let path = Keys::file_in(&mesh.ctx.data);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace(&info.expires_at.unwrap().to_string(), "1")).unwrap();
+        mesh.keys.refresh().unwrap();
+        let (status, headers, body) = send(router, with(key.expose())).await;
+        assert_eq!((status.as_u16(), headers.contains_key("www-authenticate")), (401, true));
+        assert_eq!(body["error"]["code"], "unauthenticated");
+        assert!(body["error"]["message"].as_str().unwrap().contains("expired"), "{body}");
     }
 
     #[tokio::test]

@@ -3,7 +3,8 @@
 //! Two listeners. HTTP serves a turn as JSON or server-sent events, with `/healthz`, `/readyz` and
 //! `/metrics`. gRPC serves the services that platform teams call, with health and reflection, and
 //! passes their calls on to the roles without decoding them. On both, an API key ([`keys`]) says for
-//! which tenant a call is made; whatever a caller says about that itself is dropped.
+//! which tenant a call is made, and whether its holder may make it (`permissions.rs` has the table);
+//! whatever a caller says about that itself is dropped.
 //!
 //! Calls `ConversationService.Converse` for HTTP, and any public service for gRPC. Owns the API
 //! keys. Bodies, headers, streams, times and the number of calls at once are bounded ([`Config`]).
@@ -19,6 +20,7 @@ mod http_api;
 pub mod json;
 pub mod keys;
 mod metrics;
+mod permissions;
 mod problem;
 #[cfg(test)]
 mod testing;
@@ -39,7 +41,8 @@ pub struct Running {
     pub grpc: SocketAddr,
 }
 
-/// Binds both listeners and serves them on `ctx.tasks` until `ctx.stop`.
+/// Binds both listeners and serves them on `ctx.tasks` until `ctx.stop`. What other processes change in
+/// the file of `keys` counts within about a second.
 ///
 /// `scrape` makes the text of `/metrics`; `descriptors` is the encoded `FileDescriptorSet` that
 /// reflection serves. `/metrics` needs no key, so HTTP should be bound where only those who may see
@@ -62,6 +65,7 @@ pub async fn start(
         grpc: grpc.local_addr().map_err(|error| fail(error.into()))?,
     };
     let drain = config.drain;
+    ctx.tasks.spawn(Arc::clone(&keys).watch(ctx.stop.clone()));
     let door = Arc::new(auth::Door::new(config, keys));
     let grpc_edge = grpc::router(&door, ctx, descriptors).map_err(fail)?;
     let http_edge = http_api::router(door, ctx, scrape);

@@ -26,9 +26,14 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::{Config, Running, auth::Door, http_api, keys::Keys};
+use crate::{
+    Config, Running,
+    auth::Door,
+    http_api,
+    keys::{Keys, NewKey, Role},
+};
 
-/// A context with fake roles, a key for the tenant acme, and a sign for cancelled turns.
+/// A context with fake roles, an admin's key for the tenant acme, and a sign for cancelled turns.
 pub(crate) struct Mesh {
     pub(crate) ctx: Context,
     pub(crate) keys: Arc<Keys>,
@@ -73,8 +78,13 @@ impl Mesh {
         let folder = tempfile::tempdir().unwrap();
         let ctx = Context::new(folder.path().to_owned(), remote);
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
-        let key = keys.create(&Tenant::try_new("acme").unwrap(), "test").unwrap().1.expose().to_owned();
+        let key = keys.create(&new_key(Role::Admin)).unwrap().1.expose().to_owned();
         Self { ctx, keys, key, cancelled, _folder: folder }
+    }
+
+    /// Another key for the tenant acme.
+    pub(crate) fn key_of(&self, role: Role) -> String {
+        self.keys.create(&new_key(role)).unwrap().1.expose().to_owned()
     }
 
     /// The HTTP side without a socket.
@@ -90,6 +100,10 @@ impl Mesh {
         let scrape = || "up 1\n".to_owned();
         crate::start(config, &self.ctx, Arc::clone(&self.keys), scrape, proto::DESCRIPTORS).await.unwrap()
     }
+}
+
+fn new_key(role: Role) -> NewKey {
+    NewKey::new(Tenant::try_new("acme").unwrap(), role)
 }
 
 fn roles(cancelled: Arc<Notify>) -> Vec<Mounted> {

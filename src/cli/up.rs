@@ -4,7 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use switchboard_gateway::keys::Keys;
+use switchboard_gateway::keys::{Keys, NewKey, Role as KeyRole};
 use switchboard_mesh::Tenant;
 
 use super::{Global, show};
@@ -47,8 +47,12 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
     let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
     let (http, grpc) = node.open_gateway(&config, Arc::clone(&keys)).await?;
     // Only now: a key that is stored but never shown would be lost.
-    let made =
-        if args.new_key || keys.list().is_empty() { Some(keys.create(&tenant, "made by up")?) } else { None };
+    let made = if args.new_key || keys.list().is_empty() {
+        let label = "made by up".to_owned();
+        Some(keys.create(&NewKey { label, ..NewKey::new(tenant.clone(), KeyRole::Admin) })?)
+    } else {
+        None
+    };
     let signals = node.ready()?;
     let ready_ms = began.elapsed().as_millis();
     let key = made.as_ref().map(|(_, secret)| secret.expose());

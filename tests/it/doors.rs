@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use switchboard_gateway::keys::Keys;
+use switchboard_gateway::keys::{Keys, NewKey, Role};
 use switchboard_mesh::{Tenant, config::Secret};
 use switchboard_proto::{
     conversation::v1::{
@@ -44,7 +44,7 @@ async fn door() -> Door {
     let mesh = Mesh::whole().await;
     shop(&mesh).await;
     let keys = Arc::new(Keys::open(mesh.ctx.data.join("keys.json")).unwrap());
-    let (_, key) = keys.create(&Tenant::try_new("acme").unwrap(), "test").unwrap();
+    let (_, key) = keys.create(&NewKey::new(Tenant::try_new("acme").unwrap(), Role::Admin)).unwrap();
     let any = ([127, 0, 0, 1], 0).into();
     let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
     let doors =
