@@ -28,9 +28,9 @@ pub struct Request {
     /// Tokens of each text, special ones included; [`TOKENS`], as far as the model reads as many, when
     /// absent.
     pub tokens: Option<Vec<usize>>,
-    /// Batches that are computed side by side; what is configured when absent.
+    /// Batches that are computed side by side; what `model.toml` or the configuration says when absent.
     pub instances: Option<Vec<usize>>,
-    /// Threads that compute one batch; what is configured when absent.
+    /// Threads that compute one batch; what `model.toml` or the configuration says when absent.
     pub threads: Option<Vec<usize>>,
     /// Seconds to measure each combination for.
     pub seconds: f64,
@@ -73,16 +73,18 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
         return Err(problem(&request.model, format!("reads at most {most} tokens, not {longer}")));
     }
     let mut cells = Vec::new();
-    for &instances in request.instances.as_deref().unwrap_or(&[config.instances]) {
-        for &threads in request.threads.as_deref().unwrap_or(&[config.threads]) {
+    let own = &description.settings;
+    let (instances, threads) =
+        ([own.instances.unwrap_or(config.instances)], [own.threads.unwrap_or(config.threads)]);
+    for &instances in request.instances.as_deref().unwrap_or(&instances) {
+        for &threads in request.threads.as_deref().unwrap_or(&threads) {
             let layouts = warmup::layouts(config.shared_cores(), instances, threads, bytes);
             // Where nothing is set, one batch on all cores.
             let Some(layout) = layouts.first().copied() else { continue };
             let mut models = Vec::new();
             for _ in 0..layout.instances {
                 let placement = Placement::of(config);
-                let (graph, task) = (&description.graph, &description.task);
-                models.push(OnnxModel::load(&runtime, graph, task, placement, layout.threads)?);
+                models.push(OnnxModel::load(&runtime, &description, placement, layout.threads)?);
             }
             for &batch in &request.batches {
                 for &tokens in &lengths {
@@ -152,4 +154,27 @@ fn measure(
     let mut each: Vec<Duration> = times?.into_iter().flatten().collect();
     each.sort();
     Ok(Times { each, whole })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup;
+
+    #[test]
+    fn what_is_not_asked_for_is_as_the_models_folder_says() {
+        let repository = setup::repository();
+        let model = repository.path().join("all-MiniLM-L6-v2");
+        std::fs::write(model.join("model.toml"), "instances = 2\nthreads = 1").unwrap();
+        let config = Config { runtime: setup::runtime(), instances: 1, threads: 2, ..Config::default() };
+        let measured = |instances| {
+            let (batches, tokens) = (vec![1], Some(vec![8]));
+            let model = model.clone();
+            let request = Request { model, batches, tokens, instances, threads: None, seconds: 0.0 };
+            let cells = run(&config, &request, |_| ()).unwrap();
+            cells.iter().map(|cell| (cell.instances, cell.threads)).collect::<Vec<_>>()
+        };
+        assert_eq!(measured(None), [(2, 1)]);
+        assert_eq!(measured(Some(vec![1])), [(1, 1)]);
+    }
 }

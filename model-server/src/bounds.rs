@@ -4,6 +4,9 @@ use crate::error::Error;
 
 /// Texts of one request.
 pub(crate) const MOST_TEXTS: usize = 1024;
+/// Texts that the smallest queue holds: the largest request fits, also when a quarter is kept free of class
+/// batch, and with its query beside its texts.
+pub(crate) const SMALLEST_QUEUE: usize = 2 * MOST_TEXTS;
 /// Characters of a text.
 pub(crate) const MOST_CHARACTERS: usize = 32_000;
 /// Characters of a query.

@@ -15,7 +15,7 @@ use crate::{
     Config, Error, library,
     model::Loaded,
     onnx::Runtime,
-    repository::{self, Description, Task, problem},
+    repository::{self, Description, Settings, Task, problem},
 };
 
 /// What makes a folder a model's, rather than a folder of models.
@@ -44,7 +44,7 @@ pub struct Found {
     pub file: PathBuf,
     /// Bytes of the weights.
     pub bytes: u64,
-    /// What the weights are, such as `float`, each with its bytes; the most first.
+    /// What the weights are, such as `float32`, each with its bytes; the most first.
     pub weights: Vec<(&'static str, u64)>,
     /// The graph's inputs, each with its type and shape.
     pub inputs: Vec<String>,
@@ -100,16 +100,17 @@ pub fn read(config: &Config, folder: &Path) -> Checked {
 pub fn folder(config: &Config, folder: &Path) -> Result<Checked, Error> {
     let runtime = Runtime::load(&library::find(&config.runtime)?)?;
     let found = || {
-        let description = repository::describe(folder)?;
-        // Nothing is measured: one instance, run once.
-        let config = Config { warm_up: std::time::Duration::ZERO, instances: 1, ..config.clone() };
-        let loaded = Loaded::new(&description, &config, &runtime)?;
+        let mut description = repository::describe(folder)?;
+        // Nothing is measured, whatever is configured: one instance, run once.
+        let settings = &mut description.settings;
+        (settings.warm_up, settings.instances) = (Some(std::time::Duration::ZERO), Some(1));
+        let loaded = Loaded::new(&description, config, &runtime)?;
         let card = loaded.card();
         Ok(Found {
             dimensions: Some(card.dimensions),
             max_tokens: card.max_tokens,
             fingerprint: Some(card.fingerprint.clone()),
-            ..Found::new(&config, &description, loaded.inspection())
+            ..Found::new(config, &description, loaded.inspection())
         })
     };
     Ok(Checked { name: name(folder), found: found() })
@@ -156,9 +157,10 @@ impl Found {
             Task::CrossEncoder | Task::Sequence { .. } | Task::Tokens { .. } => (None, most),
         };
         let dimensions = match task {
+            Task::Embed { .. } if settings.output.is_some() => last_dimension(graph, settings),
             Task::Embed { .. } => description.width,
             Task::CrossEncoder => Some(1),
-            Task::LateInteraction(_) => last_dimension(graph),
+            Task::LateInteraction(_) => last_dimension(graph, settings),
             Task::Sequence { labels, .. } | Task::Tokens { labels } => Some(labels.len()),
         };
         Self {
@@ -181,9 +183,13 @@ impl Found {
     }
 }
 
-/// The size of the only output's last dimension, if the graph says one.
-fn last_dimension(graph: &Inspection) -> Option<usize> {
-    let [output] = graph.outputs.as_slice() else { return None };
+/// The size of the last dimension of the output that is named, or the only one, if the graph says it.
+fn last_dimension(graph: &Inspection, settings: &Settings) -> Option<usize> {
+    let output = match (&settings.output, graph.outputs.as_slice()) {
+        (Some(named), outputs) => outputs.iter().find(|output| output.name == *named)?,
+        (None, [only]) => only,
+        (None, _) => return None,
+    };
     match output.dims.as_ref()?.last()? {
         Dimension::Fixed(size) => usize::try_from(*size).ok(),
         Dimension::Symbol(_) | Dimension::Unknown => None,

@@ -5,6 +5,8 @@ use std::{num::NonZero, path::PathBuf, thread, time::Duration};
 use serde::{Deserialize, Serialize};
 use switchboard_mesh::config::{Invalid, within};
 
+use crate::bounds::SMALLEST_QUEUE;
+
 /// What a node runs, and within which limits. A model's own `model.toml` may say otherwise for it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -95,8 +97,7 @@ impl Config {
         within("inference.warm_up in seconds", self.warm_up.as_secs(), 0..=600)?;
         within("inference.max_tokens", self.max_tokens, 8..=8192)?;
         within("inference.max_batch_tokens", self.max_batch_tokens, self.max_tokens..=1 << 20)?;
-        // The largest request must fit, also when a quarter is kept free of class batch.
-        within("inference.queue", self.queue, 2048..=1 << 20)?;
+        within("inference.queue", self.queue, SMALLEST_QUEUE..=1 << 20)?;
         for (key, share) in
             [("inference.chat_share", self.chat_share), ("inference.batch_share", self.batch_share)]
         {

@@ -67,8 +67,10 @@ pub enum Error {
         problem: String,
     },
     /// A text is longer than the model reads and was not to be cut. Shorten it, or let it be cut.
-    #[error("a text has {tokens} tokens; the model reads {most}")]
+    #[error("{field}: {tokens} tokens; the model reads {most}")]
     TooLong {
+        /// The field.
+        field: String,
         /// Its tokens, special ones included.
         tokens: usize,
         /// As many as fit.
@@ -102,6 +104,16 @@ impl Error {
     pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self::Invalid { field: field.into(), problem: problem.into() }
     }
+
+    /// The same about another field, where it is about one: who finds the error may not know which.
+    pub(crate) fn in_field(self, field: impl Into<String>) -> Self {
+        let field = field.into();
+        match self {
+            Self::Invalid { problem, .. } => Self::Invalid { field, problem },
+            Self::TooLong { tokens, most, .. } => Self::TooLong { field, tokens, most },
+            other => other,
+        }
+    }
 }
 
 impl Fault for Error {
@@ -121,8 +133,7 @@ impl Fault for Error {
 
     fn field(&self) -> Option<&str> {
         match self {
-            Self::Invalid { field, .. } => Some(field),
-            Self::TooLong { .. } => Some("texts"),
+            Self::Invalid { field, .. } | Self::TooLong { field, .. } => Some(field),
             _ => None,
         }
     }

@@ -96,27 +96,30 @@ impl Reader {
         marked(tokenizer, text, self.document_marker, self.document_tokens, truncation)
     }
 
-    /// The sum over the query's tokens of the best cosine with one of the document's. Vectors are scaled
-    /// in place. 0 for a document of which no token counts.
-    pub(crate) fn score(&self, query: &[f32], document: &[f32], width: usize, ids: &[u32]) -> f32 {
+    /// The sum over the query's tokens of the best cosine with one of the document's, whose tokens are
+    /// `ids`. Vectors are `width` wide, and the query's [scaled](scaled) already. 0 for a document of which
+    /// no token counts.
+    pub(crate) fn score(&self, query: &[f32], document: Vec<f32>, width: usize, ids: &[u32]) -> f32 {
+        let document = scaled(document, width);
         let counts = |(_, id): &(&[f32], &u32)| !self.skipped.contains(id);
         let document: Vec<&[f32]> =
             document.chunks_exact(width).zip(ids).filter(counts).map(|(vector, _)| vector).collect();
         if document.is_empty() {
             return 0.0;
         }
-        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-        let best =
-            |token: &[f32]| document.iter().map(|other| dot(token, other)).fold(f32::NEG_INFINITY, f32::max);
+        let best = |token: &[f32]| {
+            document.iter().map(|other| pooling::dot(token, other)).fold(f32::NEG_INFINITY, f32::max)
+        };
         query.chunks_exact(width).map(best).sum()
     }
 }
 
 /// Scales each token's vector to length 1; one of zeros stays.
-pub(crate) fn normalise(vectors: &mut [f32], width: usize) {
-    for vector in vectors.chunks_exact_mut(width.max(1)) {
+pub(crate) fn scaled(mut vectors: Vec<f32>, width: usize) -> Vec<f32> {
+    for vector in vectors.chunks_exact_mut(width) {
         let _ = pooling::normalise(vector);
     }
+    vectors
 }
 
 /// The row of a text with `marker` behind its first token.
@@ -128,7 +131,7 @@ fn marked(
     truncation: Truncation,
 ) -> Result<Tokens, Error> {
     let raw = tokenizer.split(text)?;
-    let tokens = tokenizer.row_within(raw, most.saturating_sub(1), truncation)?;
+    let tokens = tokenizer.row_for_marker(raw, most, truncation)?;
     let mut ids = tokens.row.ids;
     ids.insert(ids.len().min(1), marker);
     Ok(Tokens { count: ids.len(), row: Row::single(ids), ..tokens })

@@ -22,7 +22,7 @@ use crate::{
     backend::{Backend, BackendError, Batch, Output},
     config::{Config, Provider},
     error::Error,
-    repository::{Task, problem},
+    repository::{Description, Task, problem},
 };
 
 /// The library of this process. It is loaded once and stays: the runtime cannot be loaded again, and
@@ -122,21 +122,21 @@ pub(crate) struct OnnxModel {
     session: Session,
     /// The inputs that the graph wants, and whether as 64-bit integers.
     inputs: Vec<(&'static str, bool)>,
-    output: &'static str,
+    output: String,
 }
 
 impl OnnxModel {
-    /// Loads `graph`; `threads` compute one batch.
+    /// Loads the graph of a model; `threads` compute one batch.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub(crate) fn load(
         runtime: &Runtime,
-        graph: &Path,
-        task: &Task,
+        description: &Description,
         placement: Placement,
         threads: usize,
     ) -> Result<Self, Error> {
+        let Description { graph, task, settings, .. } = description;
         let session = session(runtime, graph, placement, threads)
             .map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))?;
         let mut inputs = Vec::new();
@@ -163,24 +163,23 @@ impl OnnxModel {
                 return Err(problem(graph, format!("has no input {name}")));
             }
         }
-        let known = outputs(task);
-        let gives = |name: &str| session.outputs().iter().find(|output| output.name() == name);
-        let output = known.iter().find_map(|name| Some((*name, gives(name)?)));
-        let Some((output, kind)) = output else {
-            let there: Vec<_> = session.outputs().iter().map(|output| output.name().to_owned()).collect();
-            let (known, there) = (known.join(" or "), there.join(", "));
-            return Err(problem(
-                graph,
-                format!("has no output {known}, which this task needs; it gives {there}"),
-            ));
+        let (known, who) = match &settings.output {
+            Some(named) => (vec![named.as_str()], "model.toml names"),
+            None => (outputs(task).to_vec(), "this task needs"),
         };
-        match element(kind.dtype()) {
+        let gives = |name: &&str| session.outputs().iter().find(|output| output.name() == *name);
+        let Some(output) = known.iter().find_map(gives) else {
+            let there: Vec<_> = session.outputs().iter().map(|output| output.name()).collect();
+            let (known, there) = (known.join(" or "), there.join(", "));
+            return Err(problem(graph, format!("has no output {known}, which {who}; it gives {there}")));
+        };
+        let (output, kind) = (output.name().to_owned(), output.dtype());
+        match element(kind) {
             Some(TensorElementType::Float32 | TensorElementType::Float16 | TensorElementType::Bfloat16) => {}
             _ => {
-                let is = kind.dtype();
                 return Err(problem(
                     graph,
-                    format!("gives {output} as {is}; floats of 16 or 32 bits are supported"),
+                    format!("gives {output} as {kind}; floats of 16 or 32 bits are supported"),
                 ));
             }
         }
@@ -235,7 +234,7 @@ impl Backend for OnnxModel {
             inputs.push((name.into(), value.map_err(failed)?));
         }
         let outputs = self.session.run(inputs).map_err(failed)?;
-        let name = self.output;
+        let name = self.output.as_str();
         let value =
             outputs.get(name).ok_or_else(|| BackendError::Failed(format!("{name} was not computed")))?;
         let (shape, values) = floats(value)?;

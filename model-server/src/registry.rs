@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -128,12 +128,12 @@ impl Registry {
     /// Every model of the repository, loaded or not, in order of name.
     ///
     /// # Errors
-    /// When the repository cannot be read.
+    /// When the repository cannot be read, without its path: callers learn none of this machine.
     pub(crate) fn index(&self) -> Result<Vec<Entry>, Error> {
         let loaded = self.inner.models.load();
         let mut entries: BTreeMap<String, (State, String)> =
             loaded.keys().map(|name| (name.clone(), (State::Ready, String::new()))).collect();
-        for name in repository::list(&self.inner.repository)?.into_keys() {
+        for name in self.inner.listed()?.into_keys() {
             entries.entry(name).or_insert_with(|| (State::Unloaded, String::new()));
         }
         for (name, state) in self.inner.states().iter() {
@@ -148,8 +148,9 @@ impl Registry {
     /// Loads the model in the folder of that name, or loads it again. Goes on when the future is dropped.
     ///
     /// # Errors
-    /// `NoControl` when callers may not; `NotInRepository` when there is no such folder; `Unloadable` when
-    /// its files cannot be used, in which case one that is loaded serves on.
+    /// `NoControl` when callers may not; `NotInRepository` when there is no such folder; `File` when the
+    /// repository cannot be read, without its path; `Unloadable` when the model's files cannot be used, in
+    /// which case one that is loaded serves on.
     pub(crate) async fn load(&self, name: &str) -> Result<(), Error> {
         let name = self.controllable(name)?;
         let inner = Arc::clone(&self.inner);
@@ -164,18 +165,20 @@ impl Registry {
             match loaded {
                 Ok(model) => {
                     inner.states().remove(&name);
-                    if inner.change(|models| models.insert(name.clone(), Arc::clone(&model))).is_none() {
+                    let gone = inner.change(|models| models.insert(name, model));
+                    if gone.is_none() {
                         metrics::models(1);
                     }
+                    end(gone).await;
                     Ok(())
                 }
                 Err(error) => {
-                    if matches!(error, Error::NotInRepository { .. }) {
-                        // A name that a caller made up: nothing is kept of it.
-                        inner.states().remove(&name);
-                    } else {
+                    if matches!(error, Error::Unloadable { .. }) {
                         tracing::warn!(model = name, error = %error, "the model could not be loaded");
                         inner.states().insert(name, (State::Failed, error.to_string()));
+                    } else {
+                        // A name that a caller may have made up: nothing is kept of it.
+                        inner.states().remove(&name);
                     }
                     Err(error)
                 }
@@ -195,8 +198,7 @@ impl Registry {
         self.inner.states().remove(&name);
         let gone = self.inner.change(|models| models.remove(&name));
         metrics::models(-1);
-        // The last one to have it may end its sessions, which takes a while.
-        let _ = tokio::task::spawn_blocking(move || drop(gone)).await;
+        end(gone).await;
         tracing::info!(model = name, "model unloaded");
         Ok(())
     }
@@ -213,7 +215,7 @@ impl Inner {
 
     fn load(&self, name: &str) -> Result<Arc<Model>, Error> {
         // A name from outside: only one that the repository's own list has becomes a path.
-        let found = repository::list(&self.repository)?;
+        let found = self.listed()?;
         let folder = found.get(name).ok_or_else(|| Error::NotInRepository {
             there: found.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
         })?;
@@ -228,6 +230,14 @@ impl Inner {
         })
     }
 
+    /// What is in the repository.
+    fn listed(&self) -> Result<BTreeMap<String, PathBuf>, Error> {
+        repository::list(&self.repository).map_err(|error| match error {
+            Error::File { problem, .. } => repository::problem(Path::new("the repository"), problem),
+            other => other,
+        })
+    }
+
     /// Changes the map of models, and returns what the change does.
     fn change<R>(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Model>>) -> R) -> R {
         // One at a time: `changing` is held.
@@ -238,6 +248,11 @@ impl Inner {
     }
 }
 
+/// Lets go of a model. Who is the last to have it ends its sessions, which takes a while.
+async fn end(model: Option<Arc<Model>>) {
+    let _ = tokio::task::spawn_blocking(move || drop(model)).await;
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         metrics::models(-i64::try_from(self.models.load().len()).unwrap_or(0));
@@ -246,7 +261,7 @@ impl Drop for Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, time::Duration};
+    use std::{fs, time::Duration};
 
     use switchboard_mesh::testing::call;
 
@@ -340,6 +355,22 @@ mod tests {
         let entry = registry.index().unwrap().remove(0);
         assert_eq!(entry.state, State::Failed);
         assert!(entry.reason.contains("onnx/model.onnx"), "{}", entry.reason);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_repository_that_cannot_be_read_is_named_without_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        copy(TINY, &folder.path().join("repository/a"));
+        let registry = open(&folder.path().join("repository"), true);
+        fs::remove_dir_all(folder.path().join("repository")).unwrap();
+        for error in [registry.load("made up").await.unwrap_err(), registry.index().unwrap_err()] {
+            let error = error.to_string();
+            assert!(error.starts_with("the repository cannot be read"), "{error}");
+        }
+        registry.find("a").unwrap();
+        // Of a name that nobody could look up, nothing is kept.
+        copy(TINY, &folder.path().join("repository/a"));
+        assert_eq!(states(&registry), [("a".into(), State::Ready)]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,8 @@ const SHIFTED: [&str; 6] = ["roberta", "xlm-roberta", "xlm-roberta-xl", "camembe
 pub(crate) enum Task {
     /// A text to a vector.
     Embed {
-        pooling: Pooling,
+        /// `None` where only the graph can make one vector of a text, by modules that there are not here.
+        pooling: Option<Pooling>,
         /// Whether vectors are scaled to length 1 unless the request says otherwise.
         normalize: bool,
         prompts: BTreeMap<String, String>,
@@ -84,9 +85,10 @@ impl Task {
     /// What kind of it, for people.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Embed { pooling: Pooling::Mean, .. } => "mean pooling",
-            Self::Embed { pooling: Pooling::Cls, .. } => "first token",
-            Self::Embed { pooling: Pooling::Last, .. } => "last token",
+            Self::Embed { pooling: Some(Pooling::Mean), .. } => "mean pooling",
+            Self::Embed { pooling: Some(Pooling::Cls), .. } => "first token",
+            Self::Embed { pooling: Some(Pooling::Last), .. } => "last token",
+            Self::Embed { pooling: None, .. } => "pooled by the graph",
             Self::CrossEncoder => "cross-encoder",
             Self::LateInteraction(_) => "late interaction",
             Self::Sequence { independent: true, .. } => "texts, any number of labels",
@@ -159,8 +161,8 @@ impl Description {
     }
 }
 
-/// The names of a repository's models with their folders, in order of name. Hidden folders and plain
-/// files are left out.
+/// The names of a repository's models with their folders, in order of name. Left out are hidden folders,
+/// plain files, and folders whose names are not UTF-8, which no request could name.
 ///
 /// # Errors
 /// When the folder cannot be read, or holds no model.
@@ -170,8 +172,12 @@ pub(crate) fn list(repository: &Path) -> Result<BTreeMap<String, PathBuf>, Error
     for entry in fs::read_dir(repository).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.is_dir() {
-            found.insert(name(&path)?, path);
+        if hidden || !path.is_dir() {
+            continue;
+        }
+        match name(&path) {
+            Ok(name) => drop(found.insert(name, path)),
+            Err(error) => tracing::warn!(%error, "the folder is left out"),
         }
     }
     if found.is_empty() {
@@ -314,17 +320,27 @@ fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -
 
 fn embed(folder: &Path, settings: &Settings) -> Result<Task, Error> {
     let found = hub::sentence_transformer(folder)?;
-    let prompts = hub::prompts(&folder.join("config_sentence_transformers.json"))?;
-    let (mut prompts, mut default_prompt) = prompts;
-    prompts.extend(settings.prompts.clone());
-    if settings.default_prompt.is_some() {
-        default_prompt.clone_from(&settings.default_prompt);
+    if let Some(kind) = found.foreign.as_ref().filter(|_| settings.output.is_none()) {
+        let wanted = "Transformer, Pooling and Normalize are supported; export the model with it in its graph, \
+                      and name that output with `output` in model.toml";
+        return Err(problem(&folder.join("modules.json"), format!("has a module {kind:?}; {wanted}")));
     }
+    let (mut prompts, default) = hub::prompts(&folder.join("config_sentence_transformers.json"))?;
+    let default_prompt = settings.default_prompt.clone().or(default);
+    if default_prompt.is_none() {
+        // Newer files name prompts whether or not there is anything to them. An empty one is of use only to
+        // who wants none where there is a default.
+        prompts.retain(|_, prompt| !prompt.is_empty());
+    }
+    prompts.extend(settings.prompts.clone());
     if let Some(name) = default_prompt.as_ref().filter(|name| !prompts.contains_key(*name)) {
         let path = folder.join("config_sentence_transformers.json");
         return Err(problem(&path, format!("names a default prompt that there is not: {name:?}")));
     }
-    let pooling = settings.pooling.or(found.pooling).unwrap_or(Pooling::Mean);
+    let pooling = match found.foreign {
+        Some(_) => None,
+        None => settings.pooling.or(found.pooling).or(Some(Pooling::Mean)),
+    };
     let normalize = settings.normalize.unwrap_or(found.normalize);
     Ok(Task::Embed { pooling, normalize, prompts, default_prompt })
 }
@@ -340,19 +356,22 @@ fn max_tokens(
         true => config.pad_token_id.unwrap_or(1) as usize + 1,
         false => 0,
     };
+    let enough = |path: &Path, key: &str, tokens: Option<usize>| match tokens {
+        Some(few) if few < FEWEST_TOKENS => {
+            Err(problem(path, format!("has {key} for {few} tokens; {FEWEST_TOKENS} are needed")))
+        }
+        tokens => Ok(tokens),
+    };
     // Models with relative positions say -1, or nothing.
     let positions = config.positions().map(|positions| positions.saturating_sub(shift));
-    let trained = hub::max_sequence(&folder.join("sentence_bert_config.json"))?;
+    let positions = enough(path, "max_position_embeddings", positions)?;
+    let trained = folder.join("sentence_bert_config.json");
+    let trained = enough(&trained, "max_seq_length", hub::max_sequence(&trained)?)?;
     let own = settings.max_tokens.or(trained);
     let most = match (positions, own) {
         (Some(positions), Some(own)) => Some(positions.min(own)),
         (positions, own) => positions.or(own),
     };
-    if let Some(tokens) = most.filter(|tokens| *tokens < FEWEST_TOKENS) {
-        let problem_is =
-            format!("has max_position_embeddings for {tokens} tokens; {FEWEST_TOKENS} are needed");
-        return Err(problem(path, problem_is));
-    }
     match (task, positions) {
         (Task::LateInteraction(late), Some(positions)) if late.query_tokens > positions => {
             let wanted = late.query_tokens;

@@ -20,6 +20,17 @@ pub(crate) enum Truncation {
     Refuse,
 }
 
+impl Truncation {
+    /// Where the library is to cut; `None` where nothing may be cut.
+    fn direction(self) -> Option<TruncationDirection> {
+        match self {
+            Self::End => Some(TruncationDirection::Right),
+            Self::Start => Some(TruncationDirection::Left),
+            Self::Refuse => None,
+        }
+    }
+}
+
 /// A model's tokenizer, cutting at the length that the model is run with.
 pub(crate) struct TextTokenizer {
     inner: Tokenizer,
@@ -55,6 +66,20 @@ pub(crate) struct Piece {
 /// A text without special tokens, still in its full length.
 #[derive(Clone)]
 pub(crate) struct Raw(Encoding);
+
+/// What a row is to be.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Tokens that it may have, special ones included.
+    most: usize,
+    /// Of these, as many as the caller puts in afterwards.
+    reserved: usize,
+    truncation: Truncation,
+    /// Tokens at the beginning that stay when the beginning is cut off.
+    kept: usize,
+    /// Whether spans are wanted.
+    spans: bool,
+}
 
 impl TextTokenizer {
     /// Reads a `tokenizer.json`.
@@ -110,20 +135,65 @@ impl TextTokenizer {
         Ok(Raw(self.inner.encode_char_offsets(text, false).map_err(failed)?))
     }
 
-    /// The row of a text, cut where it is too long.
+    /// The row of a text, cut where it is too long. The field of errors is the caller's to name.
     ///
     /// # Errors
-    /// `TooLong` where it must not be cut.
+    /// `TooLong` where it must not be cut; `Invalid` where there is no token to read.
     pub(crate) fn row(&self, text: Raw, truncation: Truncation, spans: bool) -> Result<Tokens, Error> {
-        self.assemble(text.0, None, self.max_tokens, truncation, spans)
+        self.assemble(text.0, None, Form { spans, ..self.form(truncation) })
     }
 
-    /// The row of a text of at most `most` tokens, special ones included.
+    /// The row of a text behind a prompt, which stays when the text's beginning is cut off.
     ///
     /// # Errors
     /// As [`Self::row`].
-    pub(crate) fn row_within(&self, text: Raw, most: usize, truncation: Truncation) -> Result<Tokens, Error> {
-        self.assemble(text.0, None, most.min(self.max_tokens), truncation, false)
+    pub(crate) fn prompted(&self, prompt: &str, text: &str, truncation: Truncation) -> Result<Tokens, Error> {
+        if prompt.is_empty() {
+            return self.row(self.split(text)?, truncation, false);
+        }
+        let both = format!("{prompt}{text}");
+        if truncation != Truncation::Start {
+            return self.row(self.split(&both)?, truncation, false);
+        }
+        // Only the slower way tells which tokens are of the prompt.
+        let both = self.inner.encode(both, false).map_err(failed)?;
+        let of_prompt = both.get_offsets().iter().take_while(|(_, end)| *end <= prompt.len());
+        let kept = of_prompt.count();
+        self.assemble(both, None, Form { kept, ..self.form(truncation) })
+    }
+
+    /// The row of a text of at most `most` tokens, of which one is left for the caller to put in.
+    ///
+    /// # Errors
+    /// As [`Self::row`].
+    pub(crate) fn row_for_marker(
+        &self,
+        text: Raw,
+        most: usize,
+        truncation: Truncation,
+    ) -> Result<Tokens, Error> {
+        let most = most.min(self.max_tokens);
+        self.assemble(text.0, None, Form { most, reserved: 1, ..self.form(truncation) })
+    }
+
+    /// Splits the first text of pairs, and cuts it to what the longest of them could hold of it.
+    ///
+    /// # Errors
+    /// `TooLong` where it must not be cut and leaves no room for a second text.
+    pub(crate) fn first_of_pairs(&self, text: &str, truncation: Truncation) -> Result<Raw, Error> {
+        let Raw(mut first) = self.split(text)?;
+        let room = self.max_tokens.saturating_sub(self.added[1]);
+        if first.len() > room {
+            let tokens = first.len() + self.added[1];
+            let direction = truncation.direction().ok_or_else(|| Error::TooLong {
+                field: "text".into(),
+                tokens,
+                most: self.max_tokens,
+            })?;
+            first.truncate(room, 0, direction);
+            first.take_overflowing();
+        }
+        Ok(Raw(first))
     }
 
     /// The row of a pair. Where both together are too long, the longer one is cut first, as models of
@@ -132,31 +202,33 @@ impl TextTokenizer {
     /// # Errors
     /// As [`Self::row`].
     pub(crate) fn pair(&self, first: Raw, second: Raw, truncation: Truncation) -> Result<Tokens, Error> {
-        self.assemble(first.0, Some(second.0), self.max_tokens, truncation, false)
+        self.assemble(first.0, Some(second.0), self.form(truncation))
+    }
+
+    fn form(&self, truncation: Truncation) -> Form {
+        Form { most: self.max_tokens, reserved: 0, truncation, kept: 0, spans: false }
     }
 
     fn assemble(
         &self,
-        first: Encoding,
-        second: Option<Encoding>,
-        most: usize,
-        truncation: Truncation,
-        spans: bool,
+        mut first: Encoding,
+        mut second: Option<Encoding>,
+        form: Form,
     ) -> Result<Tokens, Error> {
-        let room = most.saturating_sub(self.added[usize::from(second.is_some())]);
+        let Form { most, reserved, truncation, kept, spans } = form;
+        let room = most.saturating_sub(self.added[usize::from(second.is_some())] + reserved);
         let length = first.len() + second.as_ref().map_or(0, Encoding::len);
         let truncated = length > room;
-        let (mut first, mut second) = (first, second);
         if truncated {
-            if truncation == Truncation::Refuse {
-                return Err(Error::TooLong { tokens: length + most - room, most });
+            let tokens = length + most - room;
+            let direction = truncation.direction();
+            let direction = direction.ok_or_else(|| Error::TooLong { field: "text".into(), tokens, most })?;
+            if kept > 0 {
+                first = without_middle(first, kept.min(room), room);
+            } else {
+                let params = TruncationParams { max_length: room, direction, ..TruncationParams::default() };
+                (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
             }
-            let direction = match truncation {
-                Truncation::Start => TruncationDirection::Left,
-                Truncation::End | Truncation::Refuse => TruncationDirection::Right,
-            };
-            let params = TruncationParams { max_length: room, direction, ..TruncationParams::default() };
-            (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
             // What was cut off would be given its special tokens as well.
             first.take_overflowing();
             second.as_mut().map(Encoding::take_overflowing);
@@ -166,6 +238,9 @@ impl TextTokenizer {
         let kept = if spans { first.get_offsets().to_vec() } else { Vec::new() };
         let encoding = self.inner.post_process(first, second, true).map_err(failed)?;
         let ids = encoding.get_ids().to_vec();
+        if ids.is_empty() {
+            return Err(Error::invalid("text", "has no token that the model could read"));
+        }
         let kinds = encoding.get_type_ids();
         let second = kinds.iter().position(|&kind| kind > 0).unwrap_or(ids.len());
         let mut kept = kept.into_iter();
@@ -201,6 +276,17 @@ impl TextTokenizer {
     }
 }
 
+/// Cuts an encoding to its first `kept` tokens and as many of its last ones as there is `room` for.
+fn without_middle(mut encoding: Encoding, kept: usize, room: usize) -> Encoding {
+    let mut tail = encoding.clone();
+    encoding.truncate(kept, 0, TruncationDirection::Right);
+    encoding.take_overflowing();
+    tail.truncate(room - kept, 0, TruncationDirection::Left);
+    tail.take_overflowing();
+    encoding.merge_with(tail, false);
+    encoding
+}
+
 fn spans(encoding: &Encoding) -> Vec<Option<(usize, usize)>> {
     let special = encoding.get_special_tokens_mask().iter();
     encoding
@@ -217,74 +303,4 @@ fn failed(error: tokenizers::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::setup;
-
-    fn tokenizer(max_tokens: usize) -> TextTokenizer {
-        TextTokenizer::load(&setup::model().join("tokenizer.json"), max_tokens).unwrap()
-    }
-
-    fn row(tokenizer: &TextTokenizer, text: &str, truncation: Truncation) -> Result<Tokens, Error> {
-        tokenizer.row(tokenizer.split(text).unwrap(), truncation, false)
-    }
-
-    #[test]
-    fn rows_are_neither_padded_nor_cut_at_the_files_length() {
-        let tokenizer = tokenizer(256);
-        let tokens = row(&tokenizer, "hello", Truncation::End).unwrap();
-        assert_eq!((tokens.row, tokens.truncated), (Row::single(vec![101, 7592, 102]), false));
-        let long = row(&tokenizer, &"hello ".repeat(200), Truncation::End).unwrap();
-        assert_eq!(long.row.ids.len(), 202);
-    }
-
-    #[test]
-    fn a_long_text_is_cut_at_either_end_or_refused() {
-        let tokenizer = tokenizer(16);
-        assert!(!row(&tokenizer, &"hello ".repeat(14), Truncation::Refuse).unwrap().truncated);
-        let text = format!("first {}last", "hello ".repeat(13));
-        let [end, start] =
-            [Truncation::End, Truncation::Start].map(|side| row(&tokenizer, &text, side).unwrap());
-        let last = tokenizer.id("last").unwrap();
-        assert!(end.truncated && start.truncated);
-        assert_eq!((end.row.ids.len(), end.row.ids[1], end.row.ids[15]), (16, 2034, 102));
-        assert_eq!((start.row.ids.len(), start.row.ids[0], start.row.ids[14]), (16, 101, last));
-        let error = row(&tokenizer, &text, Truncation::Refuse).unwrap_err();
-        assert!(matches!(error, Error::TooLong { tokens: 17, most: 16 }), "{error}");
-    }
-
-    #[test]
-    fn of_a_pair_the_longer_text_is_cut_first() {
-        let tokenizer = tokenizer(12);
-        let split = |text: &str| tokenizer.split(text).unwrap();
-        let pair = tokenizer.pair(split("a b"), split(&"c ".repeat(20)), Truncation::End).unwrap();
-        assert!(pair.truncated);
-        assert_eq!((pair.row.ids.len(), pair.row.second), (12, 4));
-        let pair = tokenizer.pair(split(&"c ".repeat(20)), split(&"d ".repeat(20)), Truncation::End).unwrap();
-        assert_eq!((pair.row.ids.len(), pair.row.second), (12, 6));
-    }
-
-    #[test]
-    fn spans_are_in_characters() {
-        let tokenizer = tokenizer(16);
-        let raw = tokenizer.split_with_spans("Größe 😀 ok").unwrap();
-        let tokens = tokenizer.row(raw, Truncation::End, true).unwrap();
-        assert_eq!((tokens.spans[0], tokens.spans.len()), (None, tokens.row.ids.len()));
-        assert_eq!(tokens.spans[tokens.spans.len() - 2], Some((8, 10)));
-    }
-
-    #[test]
-    fn any_text_has_tokens() {
-        let tokenizer = tokenizer(16);
-        proptest!(|(text in any::<String>(), other in any::<String>())| {
-            let [one, two] = [&text, &other].map(|text| tokenizer.split(text).unwrap());
-            let tokens = tokenizer.row(one.clone(), Truncation::End, false).unwrap();
-            prop_assert!((2..=16).contains(&tokens.row.ids.len()));
-            let pair = tokenizer.pair(one, two, Truncation::Start).unwrap();
-            prop_assert!((3..=16).contains(&pair.row.ids.len()));
-            prop_assert!(pair.row.second <= pair.row.ids.len());
-        });
-    }
-}
+mod tests;

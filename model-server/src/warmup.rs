@@ -13,12 +13,13 @@ use crate::{
 const CHOOSING: f64 = 0.4;
 /// The short batch whose throughput decides.
 const SHORT: (usize, usize) = (8, 16);
-/// How much slower a lone text may get for the sake of throughput.
-const SLOWER: f64 = 1.5;
+/// A session on all cores is kept for lone texts where it takes no more than this part of the time of
+/// an instance's.
+const WORTHWHILE: f64 = 0.85;
 /// Bytes of weights that layouts which nobody set may hold, all sessions together.
 const MOST_WEIGHTS: u64 = 2 << 30;
 /// Throughput must be better by this factor for more sessions to be worth their memory.
-const BETTER: f64 = 1.05;
+const BETTER: f64 = 1.02;
 
 /// How a model uses the cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,15 @@ pub(crate) struct Layout {
     pub(crate) instances: usize,
     /// Threads that compute one of them.
     pub(crate) threads: usize,
+}
+
+/// A session on more cores than an instance has. When nothing else is there to do, a lone text is sooner
+/// done on all of them.
+pub(crate) struct Wide {
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) threads: usize,
+    /// Its time for a lone text, as a part of what an instance takes.
+    pub(crate) ratio: f64,
 }
 
 /// A model to measure.
@@ -38,11 +48,15 @@ pub(crate) struct Subject<'a> {
     pub(crate) reading: Reading,
     pub(crate) pad: u32,
     pub(crate) max_batch_tokens: usize,
+    /// Bytes of its weights, which every session holds.
+    pub(crate) bytes: u64,
 }
 
 /// What was found.
 pub(crate) struct Warm {
     pub(crate) backends: Vec<Box<dyn Backend>>,
+    /// For lone texts, where it pays.
+    pub(crate) wide: Option<Wide>,
     pub(crate) layout: Layout,
     pub(crate) profile: Profile,
 }
@@ -86,25 +100,21 @@ pub(crate) fn warm_up(
         }
         subject.run(backends[0].as_mut(), 1, subject.row.ids.len())?;
         let part = time.mul_f64(CHOOSING / layouts.len() as f64);
-        let warm = |backends| Warm { backends, layout: *layout, profile: Profile::new(1, &[]) };
+        let warm = |backends| Warm { backends, wide: None, layout: *layout, profile: Profile::new(1, &[]) };
         if layouts.len() == 1 || time.is_zero() {
             best = Some((warm(backends), 0.0, 0.0));
             break;
         }
         let alone = subject.seconds(backends[0].as_mut(), 1, SHORT.1)?;
         let speed = subject.throughput(&mut backends, part)?;
-        let wins =
-            best.as_ref().is_none_or(|(_, lone, fast)| speed > fast * BETTER && alone <= lone * SLOWER);
-        tracing::debug!(
-            instances = layout.instances,
-            threads = layout.threads,
-            alone,
-            speed,
-            wins,
-            "layout measured"
-        );
+        let wins = best.as_ref().is_none_or(|(.., fast)| speed > fast * BETTER);
+        let (instances, threads) = (layout.instances, layout.threads);
+        tracing::debug!(instances, threads, alone, speed, wins, "layout measured");
         if wins {
-            best = Some((warm(backends), alone, speed));
+            let before = best.replace((warm(backends), alone, speed));
+            if let (Some((warm, ..)), Some((before, lone, _))) = (&mut best, before) {
+                warm.wide = subject.wide(before, lone / alone, layout);
+            }
         }
     }
     let Some((mut warm, ..)) = best else { return Err(WarmUpError::Nothing) };
@@ -142,6 +152,20 @@ pub(crate) enum WarmUpError {
 }
 
 impl Subject<'_> {
+    /// What is left of a layout that was beaten by `layout`: its session on more cores, where a lone text
+    /// takes no more than `ratio` of the time there and memory may be spent on it.
+    fn wide(&self, beaten: Warm, ratio: f64, layout: &Layout) -> Option<Wide> {
+        let Warm { mut backends, wide, layout: Layout { threads, .. }, .. } = beaten;
+        if let Some(wide) = wide {
+            // Of a third layout: the ratio is to the instances that have been beaten as well.
+            let ratio = wide.ratio * ratio;
+            return (ratio <= WORTHWHILE).then_some(Wide { ratio, ..wide });
+        }
+        let fits = self.bytes.saturating_mul(layout.instances as u64 + 1) <= MOST_WEIGHTS;
+        let wanted = fits && threads > layout.threads && ratio <= WORTHWHILE;
+        backends.pop().filter(|_| wanted).map(|backend| Wide { backend, threads, ratio })
+    }
+
     fn batch(&self, rows: usize, tokens: usize) -> Batch {
         let mut row = self.row.clone();
         row.ids.truncate(tokens);
@@ -245,10 +269,46 @@ mod tests {
             reading: Reading::Rows,
             pad: 0,
             max_batch_tokens: 512,
+            bytes: 1,
         };
         let warm = warm_up(&subject, &layouts(1, 1, 1, 1), Duration::from_secs(60)).unwrap();
         let largest = warm.profile.cells().map(|cell| cell.batch * cell.tokens).max();
         assert_eq!(largest, Some(64));
+    }
+
+    /// Takes a millisecond for each row, on so many threads side by side.
+    struct Scaling(usize);
+
+    impl Backend for Scaling {
+        #[expect(clippy::disallowed_methods, reason = "stands for computing")]
+        fn run(&mut self, batch: &Batch) -> Result<Output, BackendError> {
+            // All of its threads for one row; no gain from them for many.
+            let time = if batch.rows == 1 { 4.0 / self.0 as f64 } else { batch.rows as f64 };
+            std::thread::sleep(Duration::from_secs_f64(time * 1e-3));
+            Ok(Output { values: vec![1.0; batch.rows], width: 1, each_token: false })
+        }
+    }
+
+    #[test]
+    fn of_a_layout_that_is_beaten_the_session_on_all_cores_is_kept_for_lone_texts() {
+        let warm = |bytes| {
+            let subject = Subject {
+                make: &|threads| Ok(Box::new(Scaling(threads))),
+                row: &Row::single(vec![1; 16]),
+                reading: Reading::Rows,
+                pad: 0,
+                max_batch_tokens: 512,
+                bytes,
+            };
+            warm_up(&subject, &layouts(4, 0, 0, bytes), Duration::from_millis(100)).unwrap()
+        };
+        let small = warm(1 << 20);
+        assert_eq!(small.layout, Layout { instances: 4, threads: 1 });
+        let wide = small.wide.expect("a session on all cores");
+        assert!(wide.threads == 4 && wide.ratio < 1.0, "{} {}", wide.threads, wide.ratio);
+        let large = warm(MOST_WEIGHTS / 4);
+        assert_eq!(large.layout, Layout { instances: 4, threads: 1 });
+        assert!(large.wide.is_none(), "memory is not spent on it");
     }
 
     #[test]
@@ -259,6 +319,7 @@ mod tests {
             reading: Reading::Rows,
             pad: 0,
             max_batch_tokens: 64,
+            bytes: 1,
         };
         let error = warm_up(&subject, &layouts(2, 1, 1, 1), Duration::ZERO).err().unwrap().to_string();
         assert!(error.contains("not finite"), "{error}");

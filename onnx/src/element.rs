@@ -98,10 +98,10 @@ impl ElementType {
         })
     }
 
-    /// onnx.proto's name in lower case, such as `float16`.
+    /// The name that NumPy has for it, such as `float32`, and else onnx.proto's in lower case.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Float => "float",
+            Self::Float => "float32",
             Self::Uint8 => "uint8",
             Self::Int8 => "int8",
             Self::Uint16 => "uint16",
@@ -111,7 +111,7 @@ impl ElementType {
             Self::String => "string",
             Self::Bool => "bool",
             Self::Float16 => "float16",
-            Self::Double => "double",
+            Self::Double => "float64",
             Self::Uint32 => "uint32",
             Self::Uint64 => "uint64",
             Self::Complex64 => "complex64",

@@ -88,10 +88,16 @@ fn truncation(truncate: bool, direction: TruncationDirection) -> Truncation {
 fn named(error: Error) -> Status {
     let renamed = match error {
         Error::Invalid { field, problem } if field == "prompt" => Error::invalid("prompt_name", problem),
-        Error::TooLong { .. } => Error::invalid("inputs", format!("{error}; set truncate to have it cut")),
+        Error::Invalid { field, problem } if field.starts_with("texts") => Error::invalid("inputs", problem),
+        Error::TooLong { tokens, most, .. } => too_long("inputs", tokens, most),
         other => other,
     };
     error::status(renamed)
+}
+
+/// That a text is longer than the model reads, with what this contract has against it.
+fn too_long(field: &str, tokens: usize, most: usize) -> Error {
+    Error::invalid(field, format!("{tokens} tokens; the model reads {most}; set truncate to have it cut"))
 }
 
 /// What a request took that began at `began`.

@@ -1,26 +1,20 @@
 //! Every task against an independent implementation: the goldens come from `fixtures/make_models.py`, in
 //! float64, one text at a time. Each row is computed alone and beside all the others.
 
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, de::DeserializeOwned};
 use switchboard_mesh::testing::call;
 
 use super::{
-    tests::{Rig, load_with},
+    tests::{Rig, fixtures, load_with},
     *,
 };
-use crate::Config;
+use crate::{Config, tokenize::Truncation};
 
 /// The graphs compute in float32; numbers are in the tens.
 const LOGIT: f32 = 2e-4;
 const PROBABILITY: f32 = 2e-5;
 /// A sum over 32 cosines.
 const SUM: f32 = 1e-3;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
 
 #[derive(Deserialize)]
 struct Golden<T> {
@@ -248,6 +242,30 @@ async fn bad_graphs_are_refused_with_what_is_wrong() {
         assert!(error.contains("onnx/model.onnx") && error.contains(what), "{bad}: {error}");
     }
     load_with(with_graph("sound").path(), Config::default()).unwrap();
+}
+
+/// The output of `dense` is twice as wide as the config says of token vectors.
+#[tokio::test]
+async fn an_output_that_is_named_is_read_as_the_graph_gives_it() {
+    let folder = with_graph("dense");
+    let modules = r#"[{"type": "sentence_transformers.models.Transformer"},
+        {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]"#;
+    std::fs::write(folder.path().join("modules.json"), modules).unwrap();
+    let toml = |text: &str| std::fs::write(folder.path().join("model.toml"), text).unwrap();
+    let refusal = || load_with(folder.path(), Config::default()).err().unwrap().to_string();
+    toml("output = 'elsewhere'");
+    let error = refusal();
+    assert!(error.contains("elsewhere, which model.toml names; it gives last_hidden_state"), "{error}");
+    // Token vectors are not what its further module makes of them.
+    toml("output = 'last_hidden_state'");
+    assert!(refusal().contains("a vector for each token"), "{}", refusal());
+    toml("output = 'sentence_embedding'");
+    let Rig { model, .. } = &load_with(folder.path(), Config::default()).unwrap();
+    assert_eq!(model.card.dimensions, 64);
+    let vectors = model.embed(vec!["my parcel".into()], EmbedOptions::default(), &call("t")).await.unwrap();
+    let (once, again) = vectors.rows[0].values.split_at(32);
+    assert!(once == again && once.iter().any(|value| *value != 0.0));
 }
 
 /// `tiny-embedder` with another graph.

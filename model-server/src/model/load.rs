@@ -55,6 +55,7 @@ impl Model {
         let queue = device.open(Engine {
             name: card.name.as_str().into(),
             backends: warm.backends,
+            wide: warm.wide,
             threads: card.layout.threads,
             reading,
             profile: warm.profile,
@@ -70,7 +71,7 @@ impl Model {
             fingerprint = card.fingerprint,
             "model loaded"
         );
-        Ok(Self { card, tokenizer: Arc::new(tokenizer), reader, queue })
+        Ok(Self { card: Arc::new(card), tokenizer: Arc::new(tokenizer), reader, queue })
     }
 }
 
@@ -95,18 +96,25 @@ impl Loaded {
             _ => None,
         };
         let reading = match task {
-            Task::Embed { pooling, .. } => Reading::Pooled(*pooling),
+            Task::Embed { pooling: Some(pooling), .. } => Reading::Pooled(*pooling),
+            Task::Embed { pooling: None, .. } => Reading::Rows,
             Task::CrossEncoder | Task::Sequence { .. } => Reading::Rows,
             Task::Tokens { .. } | Task::LateInteraction(_) => Reading::Tokens,
         };
-        let raw = tokenizer.split(&"warm up ".repeat(max_tokens))?;
-        let row = tokenizer.row(raw, Truncation::End, false)?.row;
+        let row = long_row(description, &tokenizer, max_tokens)?;
 
         let placement = Placement::of(config);
         let make = |threads| -> Result<Box<dyn Backend>, Error> {
-            Ok(Box::new(OnnxModel::load(runtime, graph, task, placement, threads)?))
+            Ok(Box::new(OnnxModel::load(runtime, description, placement, threads)?))
         };
-        let subject = Subject { make: &make, row: &row, reading, pad: *pad, max_batch_tokens };
+        let subject = Subject {
+            make: &make,
+            row: &row,
+            reading,
+            pad: *pad,
+            max_batch_tokens,
+            bytes: inspection.weight_bytes,
+        };
         let time = settings.warm_up.unwrap_or(config.warm_up);
         let (instances, threads) =
             (settings.instances.unwrap_or(config.instances), settings.threads.unwrap_or(config.threads));
@@ -179,6 +187,13 @@ fn fits(description: &Description, tokenizer: &TextTokenizer) -> Result<(), Erro
     }
 }
 
+/// A row of as many tokens as the model reads.
+fn long_row(description: &Description, tokenizer: &TextTokenizer, max_tokens: usize) -> Result<Row, Error> {
+    let raw = tokenizer.split(&"warm up ".repeat(max_tokens))?;
+    let tokens = tokenizer.row(raw, Truncation::End, false);
+    Ok(tokens.map_err(|_| problem(&description.tokenizer, "gives no tokens for words"))?.row)
+}
+
 /// Components of a result, found by running a short row; checked against what the files say.
 fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading) -> Result<usize, Error> {
     let short = Row::single(row.ids.iter().copied().take(8).collect());
@@ -191,6 +206,8 @@ fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading
     });
     let width = output.map_err(|error| unfit(format!("does not run: {error}")))?;
     let wanted = match &description.task {
+        // Behind another output than the token vectors there may be a layer of another width.
+        Task::Embed { .. } if description.settings.output.is_some() => None,
         Task::Embed { .. } => description.width,
         Task::CrossEncoder => Some(1),
         Task::Sequence { labels, .. } | Task::Tokens { labels } => Some(labels.len()),
@@ -215,7 +232,7 @@ fn fingerprint(
     let mut hash = Sha256::new();
     hash.update((max_tokens as u64).to_le_bytes());
     // Prompts are named by requests; what a name stands for is part of what they get.
-    hash.update(format!("{:?}", description.task));
+    hash.update(format!("{:?}{:?}", description.task, description.settings.output));
     let files = [&description.graph, &description.tokenizer].into_iter().chain(&inspection.external_files);
     for path in files {
         feed(&mut hash, path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;

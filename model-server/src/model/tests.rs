@@ -1,8 +1,11 @@
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
 use switchboard_mesh::testing::call;
+use tempfile::TempDir;
 
-use super::*;
-use crate::{Config, library, onnx::Runtime, repository, scheduler::Device, setup};
+use super::{embed::Embedding, *};
+use crate::{Config, library, onnx::Runtime, repository, scheduler::Device, setup, tokenize::Truncation};
 
 /// Made by `fixtures/make_embeddings.py`: float64, one text at a time, no padding.
 const GOLDEN: &str = include_str!("../../fixtures/embeddings.json");
@@ -21,13 +24,31 @@ struct GoldenRow {
     vector: Vec<f32>,
 }
 
+pub(super) fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A copy of one of the small models, with other files put in.
+fn tiny(model: &str, files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = fixtures().join("models").join(model);
+    std::fs::create_dir_all(folder.path().join("onnx")).unwrap();
+    for file in ["config.json", "tokenizer.json", "onnx/model.onnx"] {
+        std::fs::copy(source.join(file), folder.path().join(file)).unwrap();
+    }
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
 /// A model with the device that it runs on.
 pub(super) struct Rig {
     pub(super) model: Model,
     _device: Device,
 }
 
-pub(super) fn load_with(folder: &std::path::Path, config: Config) -> Result<Rig, Error> {
+pub(super) fn load_with(folder: &Path, config: Config) -> Result<Rig, Error> {
     let runtime = Runtime::load(&library::find(&setup::runtime())?)?;
     let device = Device::new("test", 2, [0.05, 0.2], || {}).unwrap();
     let config = Config { warm_up: Duration::ZERO, ..config };
@@ -116,7 +137,7 @@ async fn requests_are_counted_however_they_end() {
     let long = vec!["word ".repeat(300)];
     assert!(matches!(
         model.embed(long, options(), &call("t")).await,
-        Err(Error::TooLong { tokens: 302, most: 256 })
+        Err(Error::TooLong { field, tokens: 302, most: 256 }) if field == "texts[0]"
     ));
     // So much that it cannot be done by the time that it is asked after once.
     let many = vec!["word ".repeat(250); 64];
@@ -128,8 +149,59 @@ async fn requests_are_counted_however_they_end() {
 }
 
 #[tokio::test]
+async fn a_default_prompt_gives_way_to_an_empty_one() {
+    let prompts = r#"{"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}"#;
+    let prompted = tiny("tiny-embedder", &[("config_sentence_transformers.json", prompts)]);
+    let plain = tiny("tiny-embedder", &[]);
+    let embed = async |folder: &TempDir, prompt: &str| {
+        let Rig { model, .. } = &load_with(folder.path(), Config::default()).unwrap();
+        let options = EmbedOptions { prompt: prompt.into(), ..EmbedOptions::default() };
+        model.embed(vec!["my parcel".into()], options, &call("t")).await.unwrap().rows.remove(0).values
+    };
+    let none = embed(&plain, "").await;
+    assert_eq!(embed(&prompted, "document").await, none);
+    assert_ne!(embed(&prompted, "").await, none);
+}
+
+#[tokio::test]
+async fn a_text_without_tokens_is_refused_by_its_place() {
+    let tokenizer = std::fs::read_to_string(fixtures().join("models/tiny-embedder/tokenizer.json")).unwrap();
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&tokenizer).unwrap();
+    tokenizer["post_processor"] = serde_json::Value::Null;
+    let folder = tiny("tiny-embedder", &[("tokenizer.json", &tokenizer.to_string())]);
+    let Rig { model, .. } = &load_with(folder.path(), Config::default()).unwrap();
+    let texts = ["my parcel", " ", "the card"].map(String::from).to_vec();
+    let error = model.embed(texts, EmbedOptions::default(), &call("t")).await.unwrap_err();
+    assert!(error.to_string().starts_with("texts[1]: has no token"), "{error}");
+    assert_eq!(model.statistics().fail.count, 1);
+}
+
+/// In models that read query and text together, and apart.
+#[tokio::test]
+async fn what_is_too_long_is_named() {
+    for (name, document) in [("tiny-cross-encoder", 128), ("tiny-late-interaction", 96)] {
+        let Rig { model, .. } = &load_with(&fixtures().join("models").join(name), Config::default()).unwrap();
+        let rerank = async |query: &str, texts: &[&str]| {
+            let texts = texts.iter().map(|&text| text.to_owned()).collect();
+            model.rerank(query.to_owned(), texts, false, Truncation::Refuse, &call("t")).await.map(|_| ())
+        };
+        let long = "parcel ".repeat(200);
+        let error = rerank(&long, &["my parcel"]).await.unwrap_err();
+        assert!(matches!(&error, Error::TooLong { field, .. } if field == "query"), "{name}: {error}");
+        let error = rerank("where", &["my parcel", &long]).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLong { field, most, .. } if field == "texts[1]" && *most == document),
+            "{name}: {error}"
+        );
+        rerank("where", &["my parcel"]).await.unwrap();
+        let counts = model.statistics();
+        assert_eq!((counts.fail.count, counts.cancel.count, counts.success.count), (2, 0, 1), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn the_fingerprint_follows_all_that_vectors_depend_on() {
-    let fingerprint = |folder: &std::path::Path, max_tokens| {
+    let fingerprint = |folder: &Path, max_tokens| {
         let config = Config { max_tokens, ..Config::default() };
         load_with(folder, config).unwrap().model.card.fingerprint.clone()
     };

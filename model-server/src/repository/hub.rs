@@ -76,6 +76,8 @@ impl ModelConfig {
 pub(super) struct SentenceTransformer {
     pub(super) pooling: Option<Pooling>,
     pub(super) normalize: bool,
+    /// A module that only a graph can have computed, such as `Dense`.
+    pub(super) foreign: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -94,9 +96,10 @@ pub(super) fn sentence_transformer(folder: &Path) -> Result<SentenceTransformer,
         return Ok(SentenceTransformer {
             pooling: pooling(&folder.join("1_Pooling/config.json"))?,
             normalize: true,
+            foreign: None,
         });
     };
-    let mut found = SentenceTransformer { pooling: None, normalize: false };
+    let mut found = SentenceTransformer { pooling: None, normalize: false, foreign: None };
     for module in modules {
         match module.kind.rsplit('.').next().unwrap_or_default() {
             "Transformer" => {}
@@ -112,11 +115,7 @@ pub(super) fn sentence_transformer(folder: &Path) -> Result<SentenceTransformer,
                 }
                 found.pooling = pooling(&folder.join(&module.path).join("config.json"))?;
             }
-            other => {
-                let kinds =
-                    "Transformer, Pooling and Normalize are supported; export the model with it in its graph";
-                return Err(problem(&path, format!("has a module {other:?}; {kinds}")));
-            }
+            other => found.foreign = Some(other.to_owned()),
         }
     }
     Ok(found)
@@ -146,7 +145,7 @@ fn pooling(path: &Path) -> Result<Option<Pooling>, Error> {
     }
 }
 
-/// The prompts by name, and the name of the default one.
+/// The prompts by name, empty ones as well, and the name of the default one.
 pub(super) fn prompts(path: &Path) -> Result<(BTreeMap<String, String>, Option<String>), Error> {
     #[derive(Default, Deserialize)]
     struct Prompts {
@@ -156,11 +155,7 @@ pub(super) fn prompts(path: &Path) -> Result<(BTreeMap<String, String>, Option<S
         default_prompt_name: Option<String>,
     }
     let found: Prompts = json_if_there(path)?.unwrap_or_default();
-    let mut prompts = found.prompts.unwrap_or_default();
-    // Newer files name these two whether or not there is anything to them.
-    let default = found.default_prompt_name;
-    prompts.retain(|name, prompt| !prompt.is_empty() || default.as_ref() == Some(name));
-    Ok((prompts, default))
+    Ok((found.prompts.unwrap_or_default(), found.default_prompt_name))
 }
 
 /// The longest input that a model was trained for.

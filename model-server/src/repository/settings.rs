@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{problem, text};
-use crate::{error::Error, pooling::Pooling};
+use crate::{bounds::SMALLEST_QUEUE, error::Error, pooling::Pooling};
 
 /// The keys of `model.toml`. All may be absent; those that the section `[inference]` has as well override
 /// it for this model.
@@ -20,7 +20,10 @@ pub(crate) struct Settings {
     pub(crate) task: Option<TaskName>,
     /// The ONNX file, relative to the folder.
     pub(crate) file: Option<PathBuf>,
-    /// `mean`, `cls` or `last`.
+    /// The graph's output that is read, by name, where it is none of the usual ones or not the first of
+    /// them, such as `sentence_embedding`.
+    pub(crate) output: Option<String>,
+    /// `mean`, `cls` or `last`; of no effect on an output with one vector for each text.
     pub(crate) pooling: Option<Pooling>,
     /// Whether vectors are scaled to length 1.
     pub(crate) normalize: Option<bool>,
@@ -113,7 +116,7 @@ impl Settings {
         within("instances", settings.instances, 1, 64)?;
         within("threads", settings.threads, 1, 256)?;
         within("max_batch_tokens", settings.max_batch_tokens, 8, 1 << 20)?;
-        within("queue", settings.queue, 1, 1 << 20)?;
+        within("queue", settings.queue, SMALLEST_QUEUE, 1 << 20)?;
         within("prompts", Some(settings.prompts.len()), 0, 64)?;
         if let Some(late) = &settings.late_interaction {
             within("late_interaction.query_tokens", Some(late.query_tokens), 4, 512)?;

@@ -34,11 +34,13 @@ fn config(rest: &str) -> String {
 }
 
 #[test]
-fn models_are_listed_by_name_and_hidden_folders_are_left_out() {
+fn models_are_listed_by_name_and_folders_that_cannot_be_named_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["b", "a", ".partial"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
+    let unspeakable = std::os::unix::ffi::OsStrExt::from_bytes(b"not \xff UTF-8");
+    fs::create_dir(folder.path().join::<&std::ffi::OsStr>(unspeakable)).unwrap();
     fs::write(folder.path().join("README.md"), "").unwrap();
     assert!(list(folder.path()).unwrap().into_keys().eq(["a", "b"]));
 }
@@ -73,7 +75,7 @@ fn the_task_is_read_from_the_architecture_and_the_labels() {
     assert_eq!(
         of(r#""architectures": ["BertModel"]"#),
         Task::Embed {
-            pooling: Pooling::Mean,
+            pooling: Some(Pooling::Mean),
             normalize: true,
             prompts: BTreeMap::new(),
             default_prompt: None
@@ -136,22 +138,35 @@ fn pooling_normalisation_and_prompts_are_read_from_the_modules() {
     else {
         panic!("another task");
     };
-    assert_eq!((pooling, normalize), (Pooling::Cls, true));
-    assert_eq!(
-        (prompts, default_prompt),
-        (BTreeMap::from([("query".into(), "q: ".into())]), Some("query".into()))
-    );
+    assert_eq!((pooling, normalize), (Some(Pooling::Cls), true));
+    // Beside a default prompt, an empty one is the way to have none.
+    let both = BTreeMap::from([("query".into(), "q: ".into()), ("document".into(), String::new())]);
+    assert_eq!((prompts, default_prompt), (both, Some("query".into())));
     let Task::Embed { pooling, normalize, .. } = read(&modules(""), r#"{"pooling_mode_lasttoken": true}"#)
     else {
         panic!("another task");
     };
-    assert_eq!((pooling, normalize), (Pooling::Last, false));
+    assert_eq!((pooling, normalize), (Some(Pooling::Last), false));
     let dense = r#", {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"}"#;
     let error = refusal(&[("modules.json", &modules(dense))]);
-    assert!(error.contains("modules.json has a module \"Dense\""), "{error}");
+    assert!(error.contains("modules.json has a module \"Dense\"") && error.contains("`output`"), "{error}");
+    let output = ("model.toml", "output = 'sentence_embedding'");
+    let Task::Embed { pooling, .. } = described(&[("modules.json", &modules(dense)), output]).task else {
+        panic!("another task");
+    };
+    assert_eq!(pooling, None);
     let out = modules("").replace("1_Pooling\"", "../secrets\"");
     let error = refusal(&[("modules.json", &out)]);
     assert!(error.contains("../secrets"), "{error}");
+}
+
+#[test]
+fn empty_prompts_without_a_default_are_none() {
+    let prompts = r#"{"prompts": {"query": "", "document": "d: "}, "default_prompt_name": null}"#;
+    let file = ("config_sentence_transformers.json", prompts);
+    assert_eq!(described(&[file]).task.prompts(), ["document"]);
+    let default = ("model.toml", "default_prompt = 'document'");
+    assert_eq!(described(&[file, default]).task.prompts(), ["document", "query"]);
 }
 
 #[test]
@@ -186,6 +201,8 @@ fn the_longest_input_is_the_least_that_any_file_says() {
         let error = refusal(&[("config.json", &config)]);
         assert!(error.contains("config.json has max_position_embeddings"), "{error}");
     }
+    let error = refusal(&[("sentence_bert_config.json", r#"{"max_seq_length": 7}"#)]);
+    assert!(error.contains("sentence_bert_config.json has max_seq_length for 7 tokens"), "{error}");
 }
 
 #[test]
@@ -197,7 +214,7 @@ fn what_the_operator_says_goes_before_what_is_found() {
     let Task::Embed { pooling, normalize, default_prompt, .. } = description.task else {
         panic!("another task");
     };
-    assert_eq!((pooling, normalize, default_prompt.as_deref()), (Pooling::Last, false, Some("q")));
+    assert_eq!((pooling, normalize, default_prompt.as_deref()), (Some(Pooling::Last), false, Some("q")));
     assert_eq!(description.settings.warm_up, Some(std::time::Duration::from_millis(50)));
 }
 
@@ -208,6 +225,7 @@ fn settings_that_cannot_be_name_the_key_and_what_is_allowed() {
         ("pooling = 'max'", "`mean`"),
         ("task = 'generate'", "`classify`"),
         ("instances = 0", "instances = 0; 1 to 64"),
+        ("queue = 1025", "queue = 1025; 2048 to"),
         ("max_tokens = 100000", "max_tokens = 100000; 8 to 8192"),
         ("task = 'rerank'", "no model that reranks"),
         ("task = 'classify'", "ForTokenClassification"),

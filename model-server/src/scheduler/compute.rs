@@ -11,7 +11,7 @@ use tracing::Span;
 
 use super::{
     Shared, State,
-    lane::{Lane, Picked},
+    lane::{Lane, Picked, Taken},
     shares::CLASSES,
 };
 use crate::{
@@ -28,7 +28,7 @@ struct Work {
     lane: u64,
     class: usize,
     picked: Vec<Picked>,
-    backend: Box<dyn Backend>,
+    taken: Taken,
     reading: Reading,
     pad: u32,
     name: Arc<str>,
@@ -86,7 +86,7 @@ pub(super) fn work(shared: &Shared) {
         let waits = |(class, job): Owner| shared.lock().lanes.get_mut(&lane)?.job(class, job).map(drop);
         let (reading, pad) = (work.reading, work.pad);
         let mut runner =
-            Runner { backend: work.backend.as_mut(), reading, pad, waits: &waits, runs: &mut runs };
+            Runner { backend: work.taken.backend(), reading, pad, waits: &waits, runs: &mut runs };
         let outcomes = work.span.in_scope(|| runner.run(&rows, &owners));
         for run in &runs {
             metrics::computed(&work.name, CLASSES[work.class], run.took);
@@ -132,18 +132,24 @@ impl State {
         let class = self.shares.next(first.map(|first| first.map(|(_, cost)| cost)))?;
         let (id, _) = first[class]?;
         let busy = self.busy;
+        let waiting: usize = self.lanes.values().map(Lane::waiting).sum();
         let lane = self.lanes.get_mut(&id)?;
         // What goes next waits for its cores. Were smaller batches let past it, it might for ever.
         if busy + lane.slots > slots && busy > 0 {
             return None;
         }
-        let backend = lane.take()?;
-        let free = slots.saturating_sub(busy + lane.slots) / lane.slots;
+        let lone = busy == 0 && waiting == 1;
+        let taken = lane.take(lone)?;
+        let takes = match &taken {
+            Taken::Instance(_) => lane.slots,
+            Taken::Wide(wide) => wide.threads.min(slots),
+        };
+        let free = slots.saturating_sub(busy + takes) / lane.slots;
         let sharers = 1 + free.min(lane.idle());
         let picked = lane.pick(class, sharers);
         let longest = picked.iter().map(|picked| picked.row.ids.len()).max().unwrap_or(0);
         let seconds = lane.profile.predict(picked.len(), longest).unwrap_or_default();
-        let mut work = lane.begin(id, class, picked, backend);
+        let mut work = lane.begin(id, class, picked, taken, takes);
         self.busy += work.slots;
         work.paid = self.shares.begin(class, seconds, self.waiting());
         Some(work)
@@ -162,11 +168,11 @@ impl State {
         let waiting = self.waiting();
         self.shares.end(work.class, work.paid, took.as_secs_f64(), waiting);
         let lane = self.lanes.get_mut(&work.lane)?;
-        lane.put_back(work.backend);
         for run in runs.iter().filter(|run| run.done) {
-            lane.profile.observe(run.rows, run.length, run.took);
+            lane.profile.observe(run.rows, run.length, work.taken.on_an_instance(run.took));
             lane.statistics.executed(run.rows, run.took);
         }
+        lane.put_back(work.taken);
         let tokens: usize = work.picked.iter().map(|picked| picked.row.ids.len()).sum();
         let mut answered = 0;
         for (picked, outcome) in work.picked.into_iter().zip(outcomes) {
@@ -179,7 +185,7 @@ impl State {
 }
 
 impl Lane {
-    fn begin(&mut self, id: u64, class: usize, picked: Vec<Picked>, backend: Box<dyn Backend>) -> Work {
+    fn begin(&mut self, id: u64, class: usize, picked: Vec<Picked>, taken: Taken, slots: usize) -> Work {
         let now = Instant::now();
         let mut span = Span::none();
         let mut last: Option<u64> = None;
@@ -203,12 +209,12 @@ impl Lane {
         let longest = lengths.iter().max().copied().unwrap_or(0);
         let (read, padded) = (lengths.iter().sum::<usize>(), longest * lengths.len());
         metrics::batch(&self.name, CLASSES[class], lengths.len(), read, padded - read);
-        let (name, slots) = (Arc::clone(&self.name), self.slots);
+        let name = Arc::clone(&self.name);
         Work {
             lane: id,
             class,
             picked,
-            backend,
+            taken,
             reading: self.reading,
             pad: self.limits.pad,
             name,

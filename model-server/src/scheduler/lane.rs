@@ -18,6 +18,7 @@ use crate::{
     metrics,
     profile::Profile,
     statistics::Statistics,
+    warmup::Wide,
 };
 
 /// Rows that are looked at for a batch: several times what fits into one.
@@ -45,6 +46,8 @@ pub(crate) struct Engine {
     pub(crate) name: Arc<str>,
     /// Its instances; each computes a batch at a time.
     pub(crate) backends: Vec<Box<dyn Backend>>,
+    /// A session on more cores, for a lone row.
+    pub(crate) wide: Option<Wide>,
     /// Cores that a batch takes.
     pub(crate) threads: usize,
     pub(crate) reading: Reading,
@@ -63,6 +66,29 @@ pub(super) struct Picked {
     pub(super) row: Row,
 }
 
+/// A session that computes.
+pub(super) enum Taken {
+    Instance(Box<dyn Backend>),
+    Wide(Wide),
+}
+
+impl Taken {
+    pub(super) fn backend(&mut self) -> &mut dyn Backend {
+        match self {
+            Self::Instance(backend) => backend.as_mut(),
+            Self::Wide(wide) => wide.backend.as_mut(),
+        }
+    }
+
+    /// What a batch would have taken on an instance, if it took so long here.
+    pub(super) fn on_an_instance(&self, took: Duration) -> Duration {
+        match self {
+            Self::Instance(_) => took,
+            Self::Wide(wide) => took.div_f64(wide.ratio.max(0.01)),
+        }
+    }
+}
+
 /// Callers who were just answered, and until when they are waited for.
 struct Gathering {
     callers: usize,
@@ -78,6 +104,10 @@ pub(super) struct Lane {
     /// Instances that compute nothing at the moment.
     idle: Vec<Box<dyn Backend>>,
     instances: usize,
+    /// The session for a lone row, while it computes nothing.
+    wide: Option<Wide>,
+    /// Whether it computes.
+    wide_busy: bool,
     /// Cores that a batch takes.
     pub(super) slots: usize,
     pub(super) reading: Reading,
@@ -98,6 +128,8 @@ impl Lane {
             held: 0,
             instances: engine.backends.len(),
             idle: engine.backends,
+            wide: engine.wide,
+            wide_busy: false,
             slots: engine.threads.clamp(1, slots),
             reading: engine.reading,
             profile: engine.profile,
@@ -120,16 +152,28 @@ impl Lane {
     }
 
     pub(super) fn ended(&self) -> bool {
-        self.closed && self.idle.len() == self.instances
+        self.closed && self.idle.len() == self.instances && !self.wide_busy
     }
 
-    /// An instance to compute with, and back.
-    pub(super) fn take(&mut self) -> Option<Box<dyn Backend>> {
-        self.idle.pop()
+    /// A session to compute with: the one on more cores for what is `lone`, where there is one.
+    pub(super) fn take(&mut self, lone: bool) -> Option<Taken> {
+        if lone && let Some(wide) = self.wide.take() {
+            self.wide_busy = true;
+            return Some(Taken::Wide(wide));
+        }
+        self.idle.pop().map(Taken::Instance)
     }
 
-    pub(super) fn put_back(&mut self, backend: Box<dyn Backend>) {
-        self.idle.push(backend);
+    pub(super) fn put_back(&mut self, taken: Taken) {
+        match taken {
+            Taken::Instance(backend) => self.idle.push(backend),
+            Taken::Wide(wide) => (self.wide, self.wide_busy) = (Some(wide), false),
+        }
+    }
+
+    /// Rows that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.jobs.iter().map(|jobs| jobs.load().rows).sum()
     }
 
     /// Instances that compute nothing at the moment.
@@ -182,9 +226,9 @@ impl Lane {
     /// Until when nothing is begun here, so that who was just answered may share a batch again. What is
     /// spoken is never held up.
     pub(super) fn gathers_until(&mut self, now: Instant) -> Option<Instant> {
-        let waiting: Load = self.jobs.iter().map(Jobs::load).sum();
+        let waiting = self.waiting();
         let spoken = self.jobs.last().is_some_and(|voice| voice.load().rows > 0);
-        let enough = |gathering: &Gathering| waiting.rows >= gathering.callers || gathering.until <= now;
+        let enough = |gathering: &Gathering| waiting >= gathering.callers || gathering.until <= now;
         if spoken || self.gathering.as_ref().is_some_and(enough) {
             self.gathering = None;
         }

@@ -43,7 +43,7 @@ struct Rig {
 const MANY: usize = 1000;
 
 fn engine(backends: Vec<Box<dyn Backend>>, profile: Profile, limits: Limits) -> Engine {
-    Engine { name: "test".into(), backends, threads: 1, reading: Reading::Rows, profile, limits }
+    Engine { name: "test".into(), backends, wide: None, threads: 1, reading: Reading::Rows, profile, limits }
 }
 
 fn device(slots: usize) -> Device {
@@ -327,6 +327,38 @@ fn instances_share_what_waits() {
     rig.go();
     second_go.send(()).unwrap();
     assert_eq!(answered(ticket).len(), 8);
+}
+
+#[test]
+fn a_lone_row_has_all_cores_and_several_share_them() {
+    let device = device(2);
+    let (seen_tx, seen) = sync::channel();
+    let gated = |id: i64| -> (Box<dyn Backend>, sync::Sender<()>) {
+        let (go, gate) = sync::channel();
+        let (told, tells) = (seen_tx.clone(), sync::channel());
+        thread::spawn(move || {
+            tells.1.iter().for_each(|rows: Vec<i64>| told.send([vec![id], rows].concat()).unwrap())
+        });
+        (Box::new(Gated { seen: tells.0, go: gate, room: MANY }), go)
+    };
+    let ((wide, wide_go), (one, one_go), (two, two_go)) = (gated(-9), gated(-1), gated(-2));
+    let limits = Limits { queue: 64, batch_tokens: 64, pad: 0 };
+    let wide = Some(crate::warmup::Wide { backend: wide, threads: 2, ratio: 0.5 });
+    let engine = Engine { wide, ..engine(vec![one, two], Profile::new(8, &[]), limits) };
+    let rig = Rig { queue: device.open(engine), seen, go: wide_go, device: None };
+    let lone = rig.submit(&[&[1]], &call("t"));
+    assert_eq!(rig.next(), [-9, 1]);
+    // All cores are taken.
+    let pair = rig.submit(&[&[2], &[3]], &call("t"));
+    assert!(rig.seen.try_recv().is_err());
+    rig.go();
+    let mut sessions: Vec<i64> = [rig.next(), rig.next()].iter().map(|batch| batch[0]).collect();
+    sessions.sort_unstable();
+    assert_eq!(sessions, [-2, -1]);
+    one_go.send(()).unwrap();
+    two_go.send(()).unwrap();
+    assert_eq!(answered(lone), [[1.0]]);
+    assert_eq!(answered(pair), [[2.0], [3.0]]);
 }
 
 #[test]

@@ -10,12 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration, tim
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use mesh::{
-    Call, Context, Deadline, Tenant,
-    bootstrap::Node,
-    config::{ConfigError, key_value},
-    telemetry, terminal,
-};
+use mesh::{Call, Context, Deadline, Tenant, bootstrap::Node, config::ConfigError, telemetry, terminal};
 use switchboard_mesh as mesh;
 use switchboard_model_server::{
     ROLE,
@@ -55,8 +50,8 @@ struct Global {
     /// Configuration file (TOML); `model-server.toml` in the current folder when there is one
     #[arg(long, global = true, value_name = "FILE", env = "SWITCHBOARD_CONFIG")]
     config: Option<PathBuf>,
-    /// Set any configuration key, such as `--set inference.threads=4`; may be repeated
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    /// What the flags `--set` say, wherever they stand
+    #[arg(skip)]
     set: Vec<(String, String)>,
 }
 
@@ -101,7 +96,8 @@ impl Global {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let (mut cli, set) = mesh::config::parse::<Cli>();
+    cli.global.set = set;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -21,12 +21,7 @@ pub(super) fn index(
     request: &RepositoryIndexRequest,
 ) -> Result<RepositoryIndexResponse, Error> {
     check_repository(&request.repository_name)?;
-    let entries = registry.index().map_err(|error| match error {
-        // Callers learn no paths of this machine.
-        Error::File { problem, .. } => Error::File { path: "the repository".into(), problem },
-        other => other,
-    })?;
-    let entries = entries.into_iter();
+    let entries = registry.index()?.into_iter();
     let models = entries.filter(|entry| !request.ready || entry.state == State::Ready).map(describe);
     Ok(RepositoryIndexResponse { models: models.collect() })
 }

@@ -1,6 +1,6 @@
 //! The tensors of each task, and how they become a question to the model.
 
-use switchboard_mesh::Call;
+use switchboard_mesh::{Call, error::Fault as _};
 
 use super::{
     outputs::{Output, Results, SCORE},
@@ -121,12 +121,32 @@ fn spans(labels: &[Label]) -> String {
 
 /// An error of the model in this contract's names.
 fn named(error: Error) -> Error {
-    match error {
-        Error::Invalid { field, problem } => match field.as_str() {
-            "second_texts" => Error::invalid("inputs[second_text]", problem),
-            _ => Error::invalid(format!("parameters[{field}]"), problem),
-        },
-        Error::TooLong { .. } => Error::invalid("inputs[text]", error.to_string()),
-        other => other,
+    let Some(field) = error.field() else { return error };
+    let name = match (field, field.strip_prefix("texts")) {
+        (_, Some(place)) => format!("inputs[text]{place}"),
+        ("query", _) => "inputs[query]".to_owned(),
+        ("second_texts", _) => "inputs[second_text]".to_owned(),
+        _ => format!("parameters[{field}]"),
+    };
+    error.in_field(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_names_of_this_contract() {
+        for (field, name) in [
+            ("texts[3]", "inputs[text][3]"),
+            ("query", "inputs[query]"),
+            ("second_texts", "inputs[second_text]"),
+            ("dimensions", "parameters[dimensions]"),
+        ] {
+            let long = Error::TooLong { field: field.into(), tokens: 9, most: 8 };
+            assert_eq!(named(long).to_string(), format!("{name}: 9 tokens; the model reads 8"));
+            assert_eq!(named(Error::invalid(field, "bad")).to_string(), format!("{name}: bad"));
+        }
+        assert!(matches!(named(Error::Deadline), Error::Deadline));
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use futures::future::try_join_all;
-use switchboard_mesh::error;
+use switchboard_mesh::error::{self, Fault as _};
 use switchboard_proto::tei::v1::{
     Rank, RerankRequest, RerankResponse, RerankStreamRequest, TruncationDirection, rerank_server::Rerank,
 };
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Asked, Door, metadata, named, truncation};
+use super::{Asked, Door, metadata, too_long, truncation};
 use crate::{
     LARGEST_REQUEST,
     bounds::{self, MOST_CHARACTERS, MOST_QUERY, MOST_TEXTS},
@@ -88,23 +88,17 @@ impl Door {
             let texts: Vec<String> = texts.into_iter().map(|(_, text)| text).collect();
             let kept = if return_text { texts.clone() } else { Vec::new() };
             let truncation = truncation(truncate, direction);
-            let answer = model.rerank(query, texts, raw_scores, truncation, &asked.call).await?;
+            let answer = model.rerank(query, texts, raw_scores, truncation, &asked.call).await;
+            let answer = answer.map_err(|error| placed(error, &places))?;
             let mut kept = kept.into_iter();
             let ranks = places.into_iter().zip(answer.rows).map(move |(place, score)| Rank {
                 index: u32::try_from(place).unwrap_or(u32::MAX),
                 text: kept.next(),
                 score,
             });
-            Ok((ranks, answer.timing))
+            Ok::<_, Error>((ranks, answer.timing))
         });
-        let scored = try_join_all(scored).await.map_err(|error| match error {
-            // Here the texts have their own name.
-            Error::TooLong { .. } => {
-                let problem = format!("{error}, the query with it; set truncate to have it cut");
-                error::status(Error::invalid("texts", problem))
-            }
-            other => named(other),
-        })?;
+        let scored = try_join_all(scored).await.map_err(error::status)?;
         let mut ranks = Vec::with_capacity(texts);
         let mut timing = Timing::default();
         for (some, took) in scored {
@@ -118,6 +112,22 @@ impl Door {
         }
         ranks.sort_by(|one, other| other.score.total_cmp(&one.score).then(one.index.cmp(&other.index)));
         Ok(RerankResponse { ranks, metadata: Some(metadata(&timing, began)) })
+    }
+}
+
+/// An error of the model about a group, with the place that its text has in the whole request.
+fn placed(error: Error, places: &[usize]) -> Error {
+    let place = |field: &str| -> Option<String> {
+        let index: usize = field.strip_prefix("texts[")?.strip_suffix(']')?.parse().ok()?;
+        Some(format!("texts[{}]", places.get(index)?))
+    };
+    let error = match error.field().and_then(place) {
+        Some(field) => error.in_field(field),
+        None => error,
+    };
+    match error {
+        Error::TooLong { field, tokens, most } => too_long(&field, tokens, most),
+        other => other,
     }
 }
 
@@ -143,5 +153,19 @@ impl Rerank for Door {
             return Err(error::status(Error::invalid("text", "the stream has no message")));
         }
         self.rank(&asked, question).await.map(Response::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_place_in_the_whole_request() {
+        let long = |field: &str| Error::TooLong { field: field.into(), tokens: 9, most: 8 };
+        let problem = "9 tokens; the model reads 8; set truncate to have it cut";
+        assert_eq!(placed(long("texts[1]"), &[4, 6]).to_string(), format!("texts[6]: {problem}"));
+        assert_eq!(placed(long("query"), &[4, 6]).to_string(), format!("query: {problem}"));
+        assert_eq!(placed(Error::invalid("texts[0]", "bad"), &[4, 6]).to_string(), "texts[4]: bad");
     }
 }

@@ -91,11 +91,7 @@ async fn a_stream_answers_in_order_and_ends_with_the_first_failure() {
 #[tokio::test]
 async fn metadata_names_the_model() {
     let channel = channel().await;
-    let ask = |name: &'static str| {
-        let mut request = Request::new(embed("shoes"));
-        request.metadata_mut().insert(MODEL, name.parse().unwrap());
-        request
-    };
+    let ask = |name: &'static str| call("acme").request_for(name, embed("shoes"));
     let mut client = EmbedClient::new(channel.clone());
     assert!(client.embed(ask("all-MiniLM-L6-v2")).await.is_ok());
     let unknown = client.embed(ask("none")).await.unwrap_err();
