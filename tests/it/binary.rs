@@ -99,7 +99,7 @@ fn documents(count: usize) -> TempDir {
 fn help_teaches_every_command() {
     let output = run(folder().path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["up", "serve", "ask", "ingest", "eval", "models", "config", "Examples:"] {
+    for word in ["up", "serve", "ask", "ingest", "eval", "models", "keys", "config", "Examples:"] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
 }
@@ -120,6 +120,22 @@ fn a_config_mistake_exits_2_and_names_the_key() {
             assert!(stderr(&output).contains(name), "{set}: {name} is missing in {}", stderr(&output));
         }
     }
+}
+
+#[test]
+fn settings_count_wherever_they_stand_and_the_last_of_a_key_wins() {
+    let data = folder();
+    let [first, second, third] =
+        ["passages=3", "passages=4", "passages=5"].map(|set| format!("conversation.{set}"));
+    let before = ["--set", first.as_str(), "--set", "node.drain=7s", "config"];
+    let words = [&before[..], &["--set", &second, "print", "--json", "--set", &third]].concat();
+    let config = json(&run(data.path(), &words));
+    assert_eq!(
+        (&config["conversation"]["passages"], &config["node"]["drain"]),
+        (&Value::from(5), &Value::from("7s"))
+    );
+    let config = json(&run(data.path(), &[&before[..], &["print", "--json"]].concat()));
+    assert_eq!(config["conversation"]["passages"], 3);
 }
 
 #[test]

@@ -178,6 +178,17 @@ fn its_printed_config_can_be_checked() {
 }
 
 #[test]
+fn its_settings_count_wherever_they_stand_and_the_last_of_a_key_wins() {
+    let words = ["--set", "inference.threads=3", "--set", "node.drain=7s", "config", "print", "--json"];
+    let config = json(&run(&[&words[..], &["--set", "inference.threads=5"]].concat()));
+    assert_eq!(
+        (&config["inference"]["threads"], &config["node"]["drain"]),
+        (&Value::from(5), &Value::from("7s"))
+    );
+    assert_eq!(json(&run(&words))["inference"]["threads"], 3);
+}
+
+#[test]
 fn a_mistake_in_its_config_exits_2_and_names_the_key() {
     for (set, names) in [
         ("inference.cors=2", ["cors", "cores"]),

