@@ -36,13 +36,17 @@ const MOST: usize = 64;
 /// Bytes of a model's name.
 const LONGEST_NAME: usize = 256;
 
-/// What is asked whether a node is well, and what it is: asked most when it has most to do.
-const ALWAYS: [&str; 5] = [
+/// What is let in always: what asks whether a node is well, which is asked most when it has most to do, and
+/// what has limits of its own.
+const ALWAYS: [&str; 6] = [
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1.ServerReflection/",
     "/grpc.reflection.v1alpha.ServerReflection/",
-    "/inference.GRPCInferenceService/ServerLive",
-    "/inference.GRPCInferenceService/ServerReady",
+    // A model server has queues of its own, which know its batches: many calls at once make it faster, and
+    // their waiting for a batch would look like a service that slows down.
+    "/switchboard.inference.v1.InferenceService/",
+    "/inference.GRPCInferenceService/",
+    "/tei.v1.",
 ];
 
 /// The limits of a process. Clones share them.

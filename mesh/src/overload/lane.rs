@@ -94,7 +94,7 @@ impl State {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of the limit")]
         let kept = (f64::from(limit) * voice_share) as u32;
         let others = self.total() - self.in_flight[Class::Voice as usize];
-        self.total() < limit && (class == Class::Voice || others < limit - kept)
+        self.total() < limit && (class == Class::Voice || others < limit.saturating_sub(kept))
     }
 }
 
