@@ -7,6 +7,8 @@ mod eval;
 mod ingest;
 mod keys;
 mod models;
+mod nodes;
+mod serve;
 mod show;
 mod up;
 
@@ -57,10 +59,12 @@ struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve every role in one process, with the gateway in front
+    /// Serve every role on this machine, with the gateway in front
     Up(up::UpArgs),
-    /// Serve some roles to other nodes over gRPC
-    Serve(up::ServeArgs),
+    /// Serve some roles to other nodes over gRPC, or the gateway
+    Serve(serve::ServeArgs),
+    /// Show who serves what, how well, and how fresh that knowledge is
+    Nodes(nodes::NodesArgs),
     /// Ask a question and print the answer with its sources and stages
     Ask(ask::AskArgs),
     /// Store documents: files, or folders with everything below them
@@ -107,7 +111,8 @@ pub(crate) fn run() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Up(args) => up::up(&cli.global, args).await,
-            Command::Serve(args) => up::serve(&cli.global, args).await,
+            Command::Serve(args) => serve::serve(&cli.global, args).await,
+            Command::Nodes(args) => nodes::nodes(&cli.global, args).await,
             Command::Ask(args) => ask::ask(&cli.global, args).await,
             Command::Ingest(args) => ingest::ingest(&cli.global, args).await,
             Command::Eval(command) => eval::eval(&cli.global, command).await,

@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) node: NodeConfig,
     /// Roles that run elsewhere: role to URL, or to several with commas between, which take turns.
     pub(crate) peers: BTreeMap<String, String>,
+    pub(crate) balance: switchboard_mesh::balance::Config,
+    pub(crate) overload: switchboard_mesh::overload::Config,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
     pub(crate) gateway: switchboard_gateway::Config,
     pub(crate) conversation: switchboard_conversation::Config,
@@ -95,6 +97,8 @@ impl Config {
     /// # Errors
     /// The first key whose value is not allowed.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.balance.check()?;
+        self.overload.check()?;
         self.telemetry.check()?;
         self.gateway.check()?;
         self.conversation.check()?;

@@ -7,8 +7,10 @@ use futures::future::try_join_all;
 use switchboard_gateway::keys::Keys;
 use switchboard_mesh::{
     Context,
-    bootstrap::{self, Signals},
-    config as mesh_config, telemetry,
+    bootstrap::{self, Signals, Wiring},
+    config as mesh_config,
+    overload::Overload,
+    telemetry,
 };
 
 use crate::{config::Config, roles::Role};
@@ -27,7 +29,8 @@ impl Node {
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Self> {
         let telemetry = telemetry::start(&config.telemetry)?;
         mesh_config::writable_folder("data", &config.data.0)?;
-        let ctx = Context::new(config.data.0.clone(), config.remote());
+        let wiring = wiring(config, roles).await?;
+        let ctx = Context::wired(config.data.0.clone(), wiring);
         // In dependency order nothing would be gained: a role reaches its peers only when it serves.
         let mounted = try_join_all(roles.iter().map(|role| role.start(config, &ctx))).await?;
         let running = bootstrap::Node::new(ctx.clone(), mounted, telemetry, config.node.drain);
@@ -77,8 +80,29 @@ impl Node {
         self.running.serve_until(signals).await;
     }
 
+    /// Waits for SIGINT, SIGTERM or the end of `other`, and drains.
+    pub(crate) async fn serve_until_either(self, mut signals: Signals, other: impl Future<Output = ()>) {
+        tokio::select! {
+            signal = signals.next() => tracing::info!(signal, "draining"),
+            () = other => tracing::info!("draining: who started this process has gone"),
+        }
+        self.running.stop().await;
+    }
+
     /// Drains and flushes.
     pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
+}
+
+/// How a process that serves the roles `here` reaches the others.
+///
+/// # Errors
+/// A file that cannot be used.
+pub(crate) async fn wiring(config: &Config, _here: &[Role]) -> Result<Wiring> {
+    Ok(Wiring {
+        balance: config.balance.clone(),
+        overload: Overload::new(config.overload.clone()),
+        ..Wiring::fixed(config.remote())
+    })
 }

@@ -32,6 +32,9 @@ pub use config::Config;
 use mesh::{StartError, server};
 use switchboard_mesh as mesh;
 
+/// Its name among the roles. It has nothing for other nodes, and is nobody's peer.
+pub const ROLE: &str = "gateway";
+
 /// A gateway that is listening.
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
@@ -57,7 +60,7 @@ pub async fn start(
     scrape: impl Fn() -> String + Send + Sync + 'static,
     descriptors: &'static [u8],
 ) -> Result<Running, StartError> {
-    let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::new("gateway", source);
+    let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::new(ROLE, source);
     let http = server::bind("gateway.http", config.http).await.map_err(|error| fail(error.into()))?;
     let grpc = server::bind("gateway.grpc", config.grpc).await.map_err(|error| fail(error.into()))?;
     let running = Running {

@@ -3,7 +3,7 @@
 mod node;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -11,16 +11,30 @@ use std::{
 
 use http::Uri;
 pub use node::{Node, NodeConfig, NodeError};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{client::Channel, health::Health, local::Slot, server::Stack};
+use crate::{
+    balance::{self, Connect, Options, Plain},
+    client::Channel,
+    discovery::{AboutModel, Discovery, Fixed, Source},
+    health::Health,
+    local::Slot,
+    overload::Overload,
+    server::Stack,
+};
 
 /// What a role is given to start with: its peers, a place for its data, and a sign to stop.
 #[derive(Clone)]
 pub struct Context {
     peers: Arc<Mutex<BTreeMap<String, Peer>>>,
+    wiring: Arc<Wiring>,
+    /// The models that this node has loaded, by name: others learn of them where there is a registry.
+    pub models: watch::Sender<Models>,
     /// Where state that must survive is kept.
     pub data: PathBuf,
     /// Cancelled when the node drains.
@@ -29,6 +43,54 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// What is serving on this node.
     pub health: Health,
+}
+
+/// Models by name, as a node tells of them.
+pub type Models = BTreeMap<String, AboutModel>;
+
+/// How a process reaches the roles of others, and how others reach its own.
+pub struct Wiring {
+    /// Tells of the nodes of roles that are elsewhere.
+    pub discovery: Arc<dyn Discovery>,
+    /// Which roles are.
+    pub elsewhere: Elsewhere,
+    /// How calls are spread over the nodes of a role.
+    pub balance: balance::Config,
+    /// Makes connections to them.
+    pub connect: Arc<dyn Connect>,
+    /// Bounds what others may ask of this process at once.
+    pub overload: Overload,
+}
+
+/// The roles that are called over the network.
+pub enum Elsewhere {
+    /// These; every other one is expected in this process.
+    These(BTreeSet<String>),
+    /// Every one but these.
+    AllBut(BTreeSet<String>),
+}
+
+impl Elsewhere {
+    fn has(&self, role: &str) -> bool {
+        match self {
+            Self::These(roles) => roles.contains(role),
+            Self::AllBut(roles) => !roles.contains(role),
+        }
+    }
+}
+
+impl Wiring {
+    /// Roles at fixed addresses, each at one or several. Every other role is expected in this process.
+    #[must_use]
+    pub fn fixed(roles: BTreeMap<String, Vec<Uri>>) -> Self {
+        Self {
+            elsewhere: Elsewhere::These(roles.keys().cloned().collect()),
+            discovery: Arc::new(Fixed::new(roles)),
+            balance: balance::Config::default(),
+            connect: Arc::new(Plain),
+            overload: Overload::default(),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -69,15 +131,16 @@ impl Context {
     /// other role is expected in this process.
     #[must_use]
     pub fn new(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>) -> Self {
-        let peers = remote
-            .into_iter()
-            .map(|(role, nodes)| {
-                let channel = Channel::over(&role, nodes);
-                (role, Peer::Remote(channel))
-            })
-            .collect();
+        Self::wired(data, Wiring::fixed(remote))
+    }
+
+    /// A context over `data` that reaches others by `wiring`.
+    #[must_use]
+    pub fn wired(data: PathBuf, wiring: Wiring) -> Self {
         Self {
-            peers: Arc::new(Mutex::new(peers)),
+            peers: Arc::default(),
+            wiring: Arc::new(wiring),
+            models: watch::Sender::default(),
             data,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -85,23 +148,31 @@ impl Context {
         }
     }
 
-    /// A channel to `role`: in process, or over TCP where the configuration gives an address. May
-    /// be taken before the role has started; calls made before then are UNAVAILABLE.
+    /// A channel to `role`: in process, or over TCP where it is elsewhere. May be taken before the role
+    /// has started; calls made before then are UNAVAILABLE.
     #[must_use]
     pub fn channel(&self, role: &str) -> Channel {
         let mut peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match peers.entry(role.to_owned()).or_insert_with(|| Peer::Local(Slot::default())) {
+        match peers.entry(role.to_owned()).or_insert_with(|| self.peer(role)) {
             Peer::Local(slot) => Channel::local(slot.clone()),
             Peer::Remote(channel) => channel.clone(),
         }
+    }
+
+    fn peer(&self, role: &str) -> Peer {
+        let Wiring { discovery, elsewhere, balance, connect, .. } = &*self.wiring;
+        if !elsewhere.has(role) {
+            return Peer::Local(Slot::default());
+        }
+        let options = Options { config: balance.clone(), connect: Arc::clone(connect), seed: None };
+        Peer::Remote(Channel::discovered(role, discovery.watch(role), options))
     }
 
     /// Mounts a started role in this process and reports it as serving.
     pub fn mount(&self, mounted: &Mounted) {
         let stack = Stack::new(mounted.routes.clone());
         let mut peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let slot = Slot::default();
-        match peers.entry(mounted.role.to_owned()).or_insert_with(|| Peer::Local(slot)) {
+        match peers.entry(mounted.role.to_owned()).or_insert_with(|| self.peer(mounted.role)) {
             Peer::Local(slot) => slot.fill(stack),
             // Configured to be elsewhere: served to others from here, called there from here.
             Peer::Remote(_) => {}
@@ -115,8 +186,14 @@ impl Context {
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
         let peers = self.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let empty = peers.iter().filter(|(_, peer)| matches!(peer, Peer::Local(slot) if slot.is_empty()));
-        empty.map(|(role, _)| role.clone()).collect()
+        let nowhere = |peer: &Peer| match peer {
+            Peer::Local(slot) => slot.is_empty(),
+            // Of others, nodes may come.
+            Peer::Remote(channel) => channel
+                .snapshot()
+                .is_some_and(|known| known.source == Source::Fixed && known.nodes.is_empty()),
+        };
+        peers.iter().filter(|(_, peer)| nowhere(peer)).map(|(role, _)| role.clone()).collect()
     }
 
     /// Every mounted role as one service, with health and reflection over `descriptors` (an encoded
@@ -137,7 +214,7 @@ impl Context {
         }
         let routes = routes.merge(without_fallback(Routes::new(self.health.service())));
         let routes = routes.merge(without_fallback(reflection(descriptors, &names)?));
-        Ok(Stack::from_router(routes))
+        Ok(Stack::from_router(routes).limited(self.wiring.overload.clone()))
     }
 
     /// Stops serving: health first, then everything that watches `stop`; waits for the background

@@ -9,6 +9,7 @@
 //! A request's way: `service` (or a door) checks it, `model` turns its texts into token rows, the
 //! `scheduler` puts rows of many requests together and runs them on a `backend`.
 
+mod about;
 mod backend;
 pub mod bench;
 mod bounds;
@@ -76,6 +77,7 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let registry = tokio::task::spawn_blocking(open).await;
     let registry = registry.map_err(|error| mesh::StartError::new(ROLE, error))?.map_err(failed)?;
     let registry = Arc::new(registry);
+    about::publish(&registry, ctx);
     let server = InferenceServiceServer::new(Service::new(Arc::clone(&registry)));
     let server = server.max_decoding_message_size(LARGEST_REQUEST);
     let routes = doors::routes(&registry, &ctx.health).add_service(server);

@@ -1,17 +1,16 @@
-//! `switchboard up` and `switchboard serve`.
+//! `switchboard up`: the whole mesh on one machine, in one process or in one for each role.
+
+mod processes;
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use switchboard_gateway::keys::{Keys, NewKey, Role as KeyRole};
-use switchboard_mesh::Tenant;
+use switchboard_mesh::{Tenant, config::Secret};
 
 use super::{Global, show};
-use crate::{
-    node::Node,
-    roles::{self, Role},
-};
+use crate::{config::Config, node::Node, roles::Role};
 
 /// Flags of `up`.
 #[derive(Args)]
@@ -28,6 +27,10 @@ pub(crate) struct UpArgs {
     /// Make another API key, even when there is one
     #[arg(long)]
     new_key: bool,
+    /// Run a process for each role and one for the gateway, and start again those that end: the mesh as it
+    /// runs on many machines, for trying out
+    #[arg(long)]
+    processes: bool,
     /// Print one JSON line when ready: addresses, API key if one was made, time to start
     #[arg(long)]
     json: bool,
@@ -43,88 +46,70 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
     if let Some(role) = config.peers.keys().next() {
         bail!("peers.{role}: `up` runs every role in this process; use `serve` for roles in several");
     }
+    if args.processes {
+        return processes::up(global, &config, &args, &tenant).await;
+    }
     let node = Node::start(&config, &Role::ALL).await?;
     let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
     let (http, grpc) = node.open_gateway(&config, Arc::clone(&keys)).await?;
     // Only now: a key that is stored but never shown would be lost.
-    let made = if args.new_key || keys.list().is_empty() {
-        let label = "made by up".to_owned();
-        Some(keys.create(&NewKey { label, ..NewKey::new(tenant.clone(), KeyRole::Admin) })?)
-    } else {
-        None
-    };
+    let made = first_key(&keys, &args, &tenant)?.map(|(_, secret)| secret);
     let signals = node.ready()?;
-    let ready_ms = began.elapsed().as_millis();
-    let key = made.as_ref().map(|(_, secret)| secret.expose());
-    if args.json {
-        let line = serde_json::json!({
-            "http": format!("http://{http}"), "grpc": format!("http://{grpc}"),
-            "api_key": key, "tenant": key.map(|_| tenant.as_str()), "ready_ms": ready_ms,
-        });
-        show::line(&line.to_string());
-    } else {
+    let ready = Ready { http: format!("http://{http}"), grpc: format!("http://{grpc}"), made, began };
+    ready.show(&config, &args, &[]);
+    node.serve_until(signals).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A new API key, its id and its secret, where there was none or one is wished for.
+fn first_key(keys: &Keys, args: &UpArgs, tenant: &Tenant) -> Result<Option<(String, Secret)>> {
+    if !args.new_key && !keys.list().is_empty() {
+        return Ok(None);
+    }
+    let label = "made by up".to_owned();
+    Ok(Some(keys.create(&NewKey { label, ..NewKey::new(tenant.clone(), KeyRole::Admin) })?))
+}
+
+/// What is said once all of it serves.
+struct Ready {
+    http: String,
+    grpc: String,
+    made: Option<Secret>,
+    began: Instant,
+}
+
+impl Ready {
+    fn show(&self, config: &Config, args: &UpArgs, processes: &[processes::Process]) {
+        let Self { http, grpc, made, began } = self;
+        let ready_ms = began.elapsed().as_millis();
+        let key = made.as_ref().map(Secret::expose);
+        if args.json {
+            let mut line = serde_json::json!({
+                "http": http, "grpc": grpc, "api_key": key, "tenant": key.map(|_| &args.tenant),
+                "ready_ms": ready_ms,
+            });
+            if !processes.is_empty() {
+                line["processes"] = processes.iter().map(processes::Process::json).collect();
+            }
+            return show::line(&line.to_string());
+        }
         show::line(&format!("Switchboard is ready after {ready_ms} ms"));
-        show::line(&format!("  HTTP     http://{http}   (/v1/converse, /healthz, /readyz, /metrics)"));
-        show::line(&format!("  gRPC     http://{grpc}   (with reflection)"));
+        show::line(&format!("  HTTP     {http}   (/v1/converse, /healthz, /readyz, /metrics)"));
+        show::line(&format!("  gRPC     {grpc}   (with reflection)"));
         match key {
             Some(key) => {
                 show::line(&format!("  API key  {key}"));
                 show::line(&format!(
-                    "           for tenant {tenant}; it is shown only now, and kept as a hash"
+                    "           for tenant {}; it is shown only now, and kept as a hash",
+                    args.tenant
                 ));
             }
             None => show::line("  API key  one was made before; --new-key makes another"),
         }
         show::line(&format!("  data     {}", config.data.0.display()));
-    }
-    drop(made);
-    node.serve_until(signals).await;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Flags of `serve`.
-#[derive(Args)]
-pub(crate) struct ServeArgs {
-    /// Role to serve; may be repeated. Roles that these call are found under `[peers]`
-    #[arg(long = "role", required = true, value_parser = role, value_name = "ROLE")]
-    roles: Vec<Role>,
-    /// Where to listen; port 0 takes a free one. Sets `node.listen`
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-    /// Print one JSON line when ready
-    #[arg(long)]
-    json: bool,
-}
-
-fn role(name: &str) -> Result<Role, String> {
-    Role::parse(name).ok_or_else(|| format!("a role is one of {}", roles::names()))
-}
-
-pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
-    let began = Instant::now();
-    let overrides: Vec<_> =
-        args.listen.map(|address| ("node.listen", address.to_string())).into_iter().collect();
-    let config = global.load(&overrides)?;
-    let mut roles = args.roles;
-    roles.sort();
-    roles.dedup();
-    let node = Node::start(&config, &roles).await?;
-    let (address, metrics) = node.listen(&config).await?;
-    let signals = node.ready()?;
-    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-    if args.json {
-        let ready_ms = began.elapsed().as_millis();
-        let line = serde_json::json!({
-            "grpc": format!("http://{address}"), "metrics": metrics.map(|at| format!("http://{at}/metrics")),
-            "roles": names, "ready_ms": ready_ms,
-        });
-        show::line(&line.to_string());
-    } else {
-        show::line(&format!("serving {} on http://{address}", names.join(", ")));
-        if let Some(metrics) = metrics {
-            show::line(&format!("metrics on http://{metrics}/metrics"));
+        if !processes.is_empty() {
+            let rows: Vec<_> = processes.iter().map(processes::Process::row).collect();
+            show::line(&format!("\n{}", show::table(&["process", "id", "address"], &rows)));
         }
     }
-    node.serve_until(signals).await;
-    Ok(ExitCode::SUCCESS)
 }

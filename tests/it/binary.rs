@@ -36,15 +36,19 @@ pub(crate) fn json(output: &Output) -> Value {
 }
 
 /// A running `up`; killed when dropped.
-struct Up {
+pub(crate) struct Up {
     child: Child,
-    ready: Value,
+    pub(crate) ready: Value,
 }
 
 impl Up {
     fn start(data: &Path) -> Self {
+        Self::with(data, &[])
+    }
+
+    pub(crate) fn with(data: &Path, more: &[&str]) -> Self {
         let mut command = switchboard(data);
-        command.args(["up", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--json"]);
+        command.args(["up", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--json"]).args(more);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -52,22 +56,22 @@ impl Up {
         Self { child, ready }
     }
 
-    fn text(&self, key: &str) -> &str {
+    pub(crate) fn text(&self, key: &str) -> &str {
         self.ready[key].as_str().unwrap()
     }
 
-    fn client(&self, data: &Path, arguments: &[&str]) -> Output {
+    pub(crate) fn client(&self, data: &Path, arguments: &[&str]) -> Output {
         let mut command = switchboard(data);
         command.args(arguments).args(["--server", self.text("grpc"), "--json"]);
         command.env("SWITCHBOARD_API_KEY", self.text("api_key")).output().unwrap()
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
-    fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }
 }
@@ -83,7 +87,7 @@ pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn documents(count: usize) -> TempDir {
+pub(crate) fn documents(count: usize) -> TempDir {
     let folder = folder();
     for number in 0..count {
         let text = format!(
@@ -99,7 +103,7 @@ fn documents(count: usize) -> TempDir {
 fn help_teaches_every_command() {
     let output = run(folder().path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["up", "serve", "ask", "ingest", "eval", "models", "keys", "config", "Examples:"] {
+    for word in ["up", "serve", "ask", "ingest", "eval", "models", "keys", "nodes", "config", "Examples:"] {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
 }

@@ -12,6 +12,7 @@ mod mesh;
 mod model_server;
 mod models;
 mod nodes;
+mod processes;
 mod pull;
 mod rerank;
 mod tenants;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_mesh::{
     bootstrap::NodeConfig,
     config::{ConfigError, Process},
-    telemetry, terminal,
+    overload, telemetry, terminal,
 };
 
 use crate::Global;
@@ -19,6 +19,7 @@ use crate::Global;
 pub(crate) struct Config {
     /// The listeners and the drain.
     pub(crate) node: NodeConfig,
+    pub(crate) overload: overload::Config,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: switchboard_model_server::Config,
 }
@@ -27,7 +28,12 @@ impl Default for Config {
     fn default() -> Self {
         // Another port than `switchboard serve` has, so that both can be tried on one machine.
         let node = NodeConfig { listen: ([127, 0, 0, 1], 8091).into(), ..NodeConfig::default() };
-        Self { node, telemetry: Default::default(), inference: Default::default() }
+        Self {
+            node,
+            overload: Default::default(),
+            telemetry: Default::default(),
+            inference: Default::default(),
+        }
     }
 }
 
@@ -40,6 +46,7 @@ pub(crate) fn load(file: Option<PathBuf>, overrides: &[(String, String)]) -> Res
     let usual = PathBuf::from("model-server.toml");
     let file = file.or_else(|| usual.is_file().then_some(usual));
     let config: Config = switchboard_mesh::config::load(file.as_deref(), &Process, overrides)?;
+    config.overload.check()?;
     config.telemetry.check()?;
     config.inference.check()?;
     Ok(config)

@@ -10,7 +10,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration, tim
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use mesh::{Call, Context, Deadline, Tenant, bootstrap::Node, config::ConfigError, telemetry, terminal};
+use mesh::{
+    Call, Context, Deadline, Tenant,
+    bootstrap::{Node, Wiring},
+    config::ConfigError,
+    overload::Overload,
+    telemetry, terminal,
+};
 use switchboard_mesh as mesh;
 use switchboard_model_server::{
     ROLE,
@@ -134,7 +140,8 @@ async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
     let config = global.load(&overrides)?;
     let telemetry = telemetry::start(&config.telemetry)?;
     // No state is kept: the data folder is for roles that have some.
-    let ctx = Context::new(PathBuf::new(), Default::default());
+    let overload = Overload::new(config.overload);
+    let ctx = Context::wired(PathBuf::new(), Wiring { overload, ..Wiring::fixed(Default::default()) });
     let mounted = switchboard_model_server::start(config.inference, &ctx).await?;
     let node = Node::new(ctx, vec![mounted], telemetry, config.node.drain);
     let address = node.listen(config.node.listen, switchboard_proto::DESCRIPTORS).await?;
