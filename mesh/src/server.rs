@@ -4,6 +4,8 @@
 //! connections to any service, under limits, until told to drain.
 
 mod connection;
+#[cfg(test)]
+mod hostile;
 
 use std::{
     convert::Infallible,

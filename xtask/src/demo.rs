@@ -5,6 +5,7 @@
 //! what the question file expects. Nothing here knows the example company but the default paths.
 
 mod check;
+mod etcd;
 mod questions;
 mod server;
 
@@ -17,9 +18,10 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::process::{output, output_within};
-use crate::setup;
 use crate::workspace::{FEATURES, Workspace};
+use crate::{debian, setup};
 use check::{Turn, check};
+use etcd::Etcd;
 use questions::Question;
 use server::Server;
 
@@ -28,8 +30,10 @@ Sets up, builds, starts a server on free ports with a temporary data folder, ing
 questions over gRPC, and prints each answer with its sources and the stages of its turn. Exits with
 an error when any answer is not as expected. The server is stopped and its data removed at the end.
 
-Usage: cargo xtask demo [--docs DIR --questions FILE]
+Usage: cargo xtask demo [--processes] [--docs DIR --questions FILE]
 
+  --processes        a process for each role: they find each other in an etcd that is started with them,
+                     and talk over mTLS with certificates that are made for it
   --docs DIR         the documents: Markdown, HTML, text, PDF, FAQ tables as CSV or JSON Lines
                      (default: examples/acme/knowledge)
   --questions FILE   the questions (default: examples/acme/demo.jsonl)
@@ -58,6 +62,7 @@ const INGEST_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What the command line asks for.
 struct Options {
+    processes: bool,
     docs: PathBuf,
     questions: PathBuf,
     /// Whether a document that cannot be read is a failure: it is in the project's own example.
@@ -70,7 +75,12 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     let questions = questions::read(&options.questions)?;
     setup::runtime_and_model(workspace)?;
     let binary = build(workspace)?;
-    let server = Server::start(&binary, workspace, START_LIMIT)?;
+    // Ends after the server.
+    let etcd = options.processes.then(registry).transpose()?;
+    let more = etcd.as_ref().map_or_else(Vec::new, |etcd| {
+        vec!["--processes".to_owned(), "--set".to_owned(), format!("discovery.etcd={}", etcd.url)]
+    });
+    let server = Server::start(&binary, workspace, START_LIMIT, &more)?;
     println!("demo: `switchboard up` is ready after {} ms, gRPC at {}", server.ready_ms, server.grpc);
     let result = converse(&server, &options, &questions);
     let failed = result.as_ref().map_or(true, |turns| turns.iter().any(|turn| !turn.faults.is_empty()));
@@ -83,11 +93,26 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// An etcd for the processes to meet in.
+fn registry() -> anyhow::Result<Etcd> {
+    debian::require(
+        "etcd",
+        &["--version"],
+        &["etcd-server"],
+        "by `--processes`, for nodes to find each other",
+    )?;
+    Etcd::start()
+}
+
 impl Options {
     fn parse(workspace: &Workspace, rest: &[String]) -> anyhow::Result<Options> {
-        let (mut docs, mut questions) = (None, None);
+        let (mut docs, mut questions, mut processes) = (None, None, false);
         let mut rest = rest.iter();
         while let Some(argument) = rest.next() {
+            if argument == "--processes" {
+                processes = true;
+                continue;
+            }
             let (name, value) = match argument.split_once('=') {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (argument.as_str(), None),
@@ -110,7 +135,7 @@ impl Options {
             _ => bail!("--docs and --questions go together; see --help"),
         };
         ensure!(docs.is_dir(), "--docs: {} is not a folder", docs.display());
-        Ok(Options { docs: docs.canonicalize()?, questions, strict })
+        Ok(Options { processes, docs: docs.canonicalize()?, questions, strict })
     }
 }
 

@@ -51,8 +51,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts the server and waits until it is ready, for `limit` at most.
-    pub(super) fn start(binary: &Path, workspace: &Workspace, limit: Duration) -> anyhow::Result<Server> {
+    /// Starts the server with `more` arguments and waits until it is ready, for `limit` at most.
+    pub(super) fn start(
+        binary: &Path,
+        workspace: &Workspace,
+        limit: Duration,
+        more: &[String],
+    ) -> anyhow::Result<Server> {
         let folder = std::env::temp_dir().join(format!("switchboard-demo-{}", std::process::id()));
         private_folder(&folder)?;
         let mut server = Server {
@@ -63,7 +68,7 @@ impl Server {
             folder,
             watch: None,
         };
-        let ready = server.spawn(workspace).and_then(|stdout| first_line(stdout, limit));
+        let ready = server.spawn(workspace, more).and_then(|stdout| first_line(stdout, limit));
         match ready.and_then(|line| server.read_ready(&line)) {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -74,12 +79,12 @@ impl Server {
         }
     }
 
-    fn spawn(&mut self, workspace: &Workspace) -> anyhow::Result<ChildStdout> {
+    fn spawn(&mut self, workspace: &Workspace, more: &[String]) -> anyhow::Result<ChildStdout> {
         let log = File::create(self.log())?;
         let mut command = Command::new("sh");
         command.args(["-c", WATCH, "sh"]).arg(&self.folder).arg(&self.binary);
         command.arg("up").arg("--data").arg(self.data());
-        command.args(["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json"]);
+        command.args(["--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json"]).args(more);
         command.current_dir(&workspace.root).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().context("cannot run sh")?;
         let stdout = child.stdout.take();
@@ -213,7 +218,7 @@ mod tests {
         fs::write(&binary, format!("#!/bin/sh\nmkdir -p \"$3\"\n{script}\n")).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
         let workspace = Workspace { cache: root.clone(), downloads: root.clone(), root };
-        let server = Server::start(&binary, &workspace, Duration::from_secs(20));
+        let server = Server::start(&binary, &workspace, Duration::from_secs(20), &[]);
         (workspace, server)
     }
 
