@@ -15,7 +15,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{client::Channel, health::Health, local::Slot, server::Stack};
+use crate::{
+    balance::Options,
+    client::Channel,
+    discovery::{Discovery as _, Fixed},
+    health::Health,
+    identity::Identity,
+    local::Slot,
+    server::Stack,
+};
 
 /// What a role is given to start with: its peers, a place for its data, and a sign to stop.
 #[derive(Clone)]
@@ -29,6 +37,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// What is serving on this node.
     pub health: Health,
+    /// Who this process is to other nodes.
+    pub identity: Identity,
 }
 
 #[derive(Clone)]
@@ -66,22 +76,30 @@ impl StartError {
 
 impl Context {
     /// A context over `data`, with `remote` roles at fixed addresses, each at one or several. Every
-    /// other role is expected in this process.
+    /// other role is expected in this process. Other nodes are talked to in plain text.
     #[must_use]
     pub fn new(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>) -> Self {
-        let peers = remote
-            .into_iter()
-            .map(|(role, nodes)| {
-                let channel = Channel::over(&role, nodes);
-                (role, Peer::Remote(channel))
-            })
-            .collect();
+        Self::secured(data, remote, Identity::plain())
+    }
+
+    /// The same, with other nodes talked to as `identity`.
+    #[must_use]
+    pub fn secured(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>, identity: Identity) -> Self {
+        let roles: Vec<String> = remote.keys().cloned().collect();
+        let fixed = Fixed::new(remote);
+        let peers = roles.into_iter().map(|role| {
+            let options = Options { connect: identity.connector(), ..Options::default() };
+            let channel = Channel::discovered(&role, fixed.watch(&role), options);
+            (role, Peer::Remote(channel))
+        });
+        let peers = peers.collect();
         Self {
             peers: Arc::new(Mutex::new(peers)),
             data,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             health: Health::default(),
+            identity,
         }
     }
 
