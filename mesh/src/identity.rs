@@ -31,6 +31,7 @@ pub(crate) use self::accept::Accepted;
 pub use self::{
     config::Config,
     error::{Fault, IdentityError},
+    material::expiry,
     spiffe::{NameError, Peer},
 };
 use self::{

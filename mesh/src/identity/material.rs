@@ -179,6 +179,15 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime)
     Ok((at(validity.not_before.timestamp()), at(validity.not_after.timestamp())))
 }
 
+/// Until when the first certificate of a PEM file is valid.
+///
+/// # Errors
+/// A file without a certificate, or with one that cannot be read.
+pub fn expiry(text: &[u8]) -> Result<SystemTime, Fault> {
+    let found = certificates(text)?;
+    Ok(validity(&found[0])?.1)
+}
+
 /// Warns of a key that others on this machine can read.
 pub(super) fn warn_of_readers(config: &Config) {
     let Ok(about) = std::fs::metadata(&config.key) else { return };
