@@ -71,7 +71,11 @@ impl Identity {
         let material = Material::of(config, &files, SystemTime::now())?;
         material::warn_of_readers(config);
         let seen = Mutex::new(Seen::of(&files));
-        Ok(Self(Some(Arc::new(Held { config: config.clone(), current: ArcSwap::from_pointee(material), seen }))))
+        Ok(Self(Some(Arc::new(Held {
+            config: config.clone(),
+            current: ArcSwap::from_pointee(material),
+            seen,
+        }))))
     }
 
     /// Whether nodes talk in plain text.

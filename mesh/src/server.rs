@@ -16,8 +16,8 @@ use std::{
 };
 
 pub use connection::{Limits, serve};
-pub use listener::Listener;
 use http::{HeaderMap, Request, Response, Uri};
+pub use listener::Listener;
 use tokio::net::TcpListener;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};

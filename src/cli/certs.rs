@@ -119,10 +119,16 @@ fn dev(args: DevArgs) -> Result<ExitCode> {
         let (certificate, key) = (made.certificate.display().to_string(), made.key.display().to_string());
         vec![made.roles.join(", "), certificate, key, time(made.until)]
     };
-    show::line(&show::table(&["role", "certificate", "key", "expires"], &made.iter().map(row).collect::<Vec<_>>()));
+    show::line(&show::table(
+        &["role", "certificate", "key", "expires"],
+        &made.iter().map(row).collect::<Vec<_>>(),
+    ));
     let whose = if authority.made { "made" } else { "used again" };
     let path = authority.certificate.display();
-    show::line(&format!("authority: {path} ({whose}), until {}; for development only", time(authority.until)));
+    show::line(&format!(
+        "authority: {path} ({whose}), until {}; for development only",
+        time(authority.until)
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,7 +166,8 @@ impl Authority {
             certificate.display(),
             time(until)
         );
-        let pair = KeyPair::from_pem(&key_pem).with_context(|| format!("{} cannot be used", key.display()))?;
+        let pair =
+            KeyPair::from_pem(&key_pem).with_context(|| format!("{} cannot be used", key.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, pair)
             .with_context(|| format!("{} cannot be used", certificate.display()))?;
         Ok(Self { issuer, folder, certificate, until, made: false })

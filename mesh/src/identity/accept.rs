@@ -17,7 +17,7 @@ use super::{
 const HANDSHAKE: u8 = 22;
 /// How an HTTP/2 client begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-/// How long, and for how many bytes, a client in plain text may go on talking before it hears the answer.
+/// How long, and for how many bytes, a client who is refused may go on talking before it hears why.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: u64 = 64 << 10;
 
@@ -70,9 +70,17 @@ impl Held {
             }
         }
         let current = self.current.load_full();
-        let stream = TlsAcceptor::from(Arc::clone(&current.server)).accept(stream).await?;
+        let shaking = TlsAcceptor::from(Arc::clone(&current.server)).accept(stream).into_fallible();
+        let stream = match shaking.await {
+            Ok(stream) => stream,
+            Err((error, mut stream)) => {
+                linger(&mut stream).await;
+                return Err(error);
+            }
+        };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.ok_or(rustls::Error::NoCertificatesPresented).map_err(io::Error::other)?;
+        let certificate =
+            certificate.ok_or(rustls::Error::NoCertificatesPresented).map_err(io::Error::other)?;
         let peer = current.verifier.peer(certificate).map_err(io::Error::other)?;
         Ok((stream, peer))
     }
@@ -86,11 +94,17 @@ async fn say_tls_only(stream: &mut TcpStream) {
     answer.extend([0, 0, 8 + WHY.len() as u8, 7, 0, 0, 0, 0, 0]);
     answer.extend([0, 0, 0, 0, 0, 0, 0, 0xc]);
     answer.extend(WHY);
-    let said = async {
-        stream.write_all(&answer).await?;
+    if stream.write_all(&answer).await.is_ok() {
+        linger(stream).await;
+    }
+}
+
+/// Waits until the other side has gone. Closed with bytes unread, the connection would be reset, and what it
+/// was told last would be lost.
+async fn linger(stream: &mut TcpStream) {
+    let gone = async {
         stream.shutdown().await?;
-        // Closed with bytes unread, the connection would be reset and the answer lost.
         tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
     };
-    let _ = tokio::time::timeout(LINGER, said).await;
+    let _ = tokio::time::timeout(LINGER, gone).await;
 }

@@ -13,10 +13,10 @@ use std::{
 use rustls::{
     ClientConfig, InconsistentKeys, RootCertStore, ServerConfig,
     client::Resumption,
+    client::danger::ServerCertVerifier as _,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem, pem::PemObject as _},
     server::{NoServerSessionStorage, danger::ClientCertVerifier as _},
-    client::danger::ServerCertVerifier as _,
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
@@ -83,9 +83,9 @@ pub(super) struct Material {
 impl Material {
     /// Makes connections' settings of `files`, which must be good `now`.
     pub(super) fn of(config: &Config, files: &Files, now: SystemTime) -> Result<Self, IdentityError> {
-        let [certificate, key, authorities] = config.files().map(|(key, path)| {
-            move |fault: Fault| IdentityError { key, path: path.to_owned(), fault }
-        });
+        let [certificate, key, authorities] = config
+            .files()
+            .map(|(key, path)| move |fault: Fault| IdentityError { key, path: path.to_owned(), fault });
         let chain = certificates(&files.certificate).map_err(&certificate)?;
         let own = Peer::of(&chain[0], &config.domain).map_err(|error| certificate(error.into()))?;
         let (not_before, not_after) = validity(&chain[0]).map_err(&certificate)?;

@@ -169,7 +169,9 @@ pub(crate) fn check(peer: &Peer, path: &str) -> Result<(), Status> {
     match find(path) {
         Some((.., Every)) => Ok(()),
         Some((.., Roles(roles))) if roles.iter().any(|role| peer.has(role)) => Ok(()),
-        Some((service, method, _)) => denied(format!("a node with the role {peer} may not call {service}/{method}")),
+        Some((service, method, _)) => {
+            denied(format!("a node with the role {peer} may not call {service}/{method}"))
+        }
         // Its name is whatever the caller sent.
         None => denied(format!("a node with the role {peer} may not call this method: nobody may")),
     }

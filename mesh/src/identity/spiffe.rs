@@ -70,8 +70,7 @@ impl Peer {
     /// # Errors
     /// A certificate that names no node of `domain`.
     pub(super) fn of(certificate: &CertificateDer<'_>, domain: &str) -> Result<Self, NameError> {
-        let (_, certificate) =
-            X509Certificate::from_der(certificate).map_err(|_| NameError::Unreadable)?;
+        let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| NameError::Unreadable)?;
         let names = certificate.subject_alternative_name().map_err(|_| NameError::Unreadable)?;
         let names = names.map_or(&[][..], |names| &names.value.general_names);
         let uris: Vec<&str> = names.iter().filter_map(uri).collect();

@@ -118,8 +118,12 @@ impl Held {
         if end > seen.end {
             let path = self.config.certificate.display();
             match end {
-                End::Past => tracing::error!(%path, until = %At(&until), "the certificate has expired: other nodes refuse this one"),
-                _ => tracing::warn!(%path, until = %At(&until), "the certificate expires soon: replace the file"),
+                End::Past => {
+                    tracing::error!(%path, until = %At(&until), "the certificate has expired: other nodes refuse this one")
+                }
+                _ => {
+                    tracing::warn!(%path, until = %At(&until), "the certificate expires soon: replace the file")
+                }
             }
         }
         seen.end = end;

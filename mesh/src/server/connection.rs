@@ -143,13 +143,8 @@ async fn accept(
 }
 
 /// Carries one connection to its end. Requests of a known `peer` say who it is.
-async fn carry<I, S, B>(
-    stream: I,
-    peer: Option<Peer>,
-    service: S,
-    limits: Limits,
-    stop: CancellationToken,
-) where
+async fn carry<I, S, B>(stream: I, peer: Option<Peer>, service: S, limits: Limits, stop: CancellationToken)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,

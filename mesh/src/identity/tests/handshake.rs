@@ -124,8 +124,7 @@ async fn who_is_slow_at_the_handshake_is_shown_out() {
 #[tokio::test]
 async fn handshakes_at_once_are_bounded_and_keep_nobody_out_for_long() {
     let ca = Authority::new();
-    let limits =
-        Limits { connections: 2, handshake_time: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { connections: 2, handshake_time: Duration::from_millis(300), ..Limits::default() };
     let (uri, _guard) = node(ca.node("policy").load(), limits).await;
     let client = foreign(&ca.pem(), Some(&ca.node("conversation")), &[b"h2"]);
     let mut silent = Vec::new();
