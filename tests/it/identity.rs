@@ -94,7 +94,7 @@ async fn nodes_with_certificates_call_each_other_by_their_roles() {
     let stranger = Mesh::of(&[], remote).await;
     let mut client = PolicyServiceClient::new(stranger.ctx.channel("policy"));
     let status = client.redact(call("acme").request(RedactRequest::default())).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("TLS only"), "{status:?}");
 }
 
