@@ -15,15 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{
-    balance::Options,
-    client::Channel,
-    discovery::{Discovery as _, Fixed},
-    health::Health,
-    identity::Identity,
-    local::Slot,
-    server::Stack,
-};
+use crate::{client::Channel, health::Health, identity::Identity, local::Slot, server::Stack};
 
 /// What a role is given to start with: its peers, a place for its data, and a sign to stop.
 #[derive(Clone)]
@@ -85,11 +77,8 @@ impl Context {
     /// The same, with other nodes talked to as `identity`.
     #[must_use]
     pub fn secured(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>, identity: Identity) -> Self {
-        let roles: Vec<String> = remote.keys().cloned().collect();
-        let fixed = Fixed::new(remote);
-        let peers = roles.into_iter().map(|role| {
-            let options = Options { connect: identity.connector(), ..Options::default() };
-            let channel = Channel::discovered(&role, fixed.watch(&role), options);
+        let peers = remote.into_iter().map(|(role, nodes)| {
+            let channel = Channel::secured(&role, nodes, &identity);
             (role, Peer::Remote(channel))
         });
         let peers = peers.collect();

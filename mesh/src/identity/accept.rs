@@ -55,7 +55,7 @@ impl Identity {
 }
 
 impl Held {
-    async fn shake(&self, mut stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+    pub(super) async fn shake(&self, mut stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
         let mut first = [0; PREFACE.len()];
         let length = stream.peek(&mut first).await?;
         match first[..length] {

@@ -190,10 +190,31 @@ pub fn expiry(text: &[u8]) -> Result<SystemTime, Fault> {
 
 /// Warns of a key that others on this machine can read.
 pub(super) fn warn_of_readers(config: &Config) {
-    let Ok(about) = std::fs::metadata(&config.key) else { return };
-    let mode = about.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        let (path, mode) = (config.key.display(), format!("{mode:03o}"));
+    if let Some(mode) = rights_of_others(&config.key) {
+        let path = config.key.display();
         tracing::warn!(%path, %mode, "others than its owner have rights on the key file; 600 is meant");
+    }
+}
+
+/// The mode of a file, where others than its owner have a right on it.
+fn rights_of_others(path: &Path) -> Option<String> {
+    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| format!("{mode:03o}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_can_read_is_noticed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (mode, told) in [(0o600, None), (0o400, None), (0o640, Some("640")), (0o604, Some("604"))] {
+            std::fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            assert_eq!(rights_of_others(file.path()).as_deref(), told, "{mode:o}");
+        }
+        assert_eq!(rights_of_others(Path::new("/nowhere/at/all")), None);
     }
 }

@@ -17,8 +17,6 @@ use self::ca::{Authority, Files};
 use super::*;
 use crate::{
     Call, Channel, Class, Deadline, Tenant,
-    balance::Options,
-    discovery::{Discovery as _, Fixed},
     health::Health,
     server::{self, Limits, Listener, Stack},
     testing,
@@ -53,8 +51,7 @@ async fn node(identity: Identity, limits: Limits) -> (Uri, DropGuard) {
 
 /// A channel of a node with `identity` to `role` at `uri`.
 fn channel(identity: &Identity, role: &str, uri: &Uri) -> Channel {
-    let members = Fixed::new([(role.to_owned(), vec![uri.clone()])].into()).watch(role);
-    Channel::discovered(role, members, Options { connect: identity.connector(), ..Options::default() })
+    Channel::secured(role, vec![uri.clone()], identity)
 }
 
 async fn check(channel: Channel) -> Result<(), Status> {

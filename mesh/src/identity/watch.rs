@@ -24,15 +24,27 @@ pub(super) struct Seen {
     mark: u64,
     /// Why they could not be read, as it was told.
     unreadable: Option<String>,
-    end: End,
+    pub(super) end: End,
 }
 
 /// What was told of the certificate's end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum End {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
     Far,
     Near,
     Past,
+}
+
+impl End {
+    /// With `left` of `life` to go, in seconds.
+    fn of(left: f64, life: f64) -> Self {
+        // Renewal is due long before; a tenth means that it failed.
+        match left {
+            left if left <= 0.0 => Self::Past,
+            left if left < life / 10.0 => Self::Near,
+            _ => Self::Far,
+        }
+    }
 }
 
 impl Seen {
@@ -109,12 +121,7 @@ impl Held {
         };
         metrics::certificate_left(left);
         let life = until.duration_since(current.not_before).unwrap_or_default().as_secs_f64();
-        let end = match left {
-            left if left <= 0.0 => End::Past,
-            // Renewal is due long before; a tenth means that it failed.
-            left if left < life / 10.0 => End::Near,
-            _ => End::Far,
-        };
+        let end = End::of(left, life);
         if end > seen.end {
             let path = self.config.certificate.display();
             match end {

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{ca::self_signed, *};
+use crate::identity::metrics::Outcome;
 
 /// A client as others make them: it checks that the server is `localhost`, and shows what it is given.
 fn foreign(authorities: &str, own: Option<&Files>, alpn: &[&[u8]]) -> TlsConnector {
@@ -71,27 +72,55 @@ async fn a_client_of_another_make_is_served() {
     assert_eq!(ask(&uri, &client).await.unwrap(), "200 OK");
 }
 
+/// What those show who are no nodes of the mesh, and as what they are counted.
+fn strangers(ca: &Authority) -> Vec<(&'static str, Option<Files>, Outcome)> {
+    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+    let role = "conversation";
+    vec![
+        ("an expired certificate", Some(ca.lived(role, now - 2 * day, now - day)), Outcome::Expired),
+        ("one that is not valid yet", Some(ca.lived(role, now + day, now + 2 * day)), Outcome::NotYetValid),
+        ("one that is its own authority", Some(self_signed(role, &ca.pem())), Outcome::UnknownAuthority),
+        ("one of another authority", Some(Authority::new().node(role)), Outcome::UnknownAuthority),
+        ("one of another domain", Some(ca.named(&["spiffe://other/role/conversation"])), Outcome::Name),
+        ("one without a name", Some(ca.named(&[])), Outcome::Name),
+        ("no certificate", None, Outcome::NoCertificate),
+    ]
+}
+
 #[tokio::test]
 async fn who_is_no_node_of_the_mesh_is_refused() {
     let ca = Authority::new();
     let (uri, _guard) = node(ca.node("policy").load(), Limits::default()).await;
-    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
-    let authority = ca.pem();
-    for (who, files) in [
-        ("an expired certificate", Some(ca.lived("conversation", now - 2 * day, now - day))),
-        ("one that is not valid yet", Some(ca.lived("conversation", now + day, now + 2 * day))),
-        ("one that is its own authority", Some(self_signed("conversation", &authority))),
-        ("one of another authority", Some(Authority::new().node("conversation"))),
-        ("one of another trust domain", Some(ca.named(&["spiffe://other/role/conversation"]))),
-        ("one without a name", Some(ca.named(&[]))),
-        ("no certificate", None),
-    ] {
-        let client = foreign(&authority, files.as_ref(), &[b"h2"]);
+    for (who, files, _) in strangers(&ca) {
+        let client = foreign(&ca.pem(), files.as_ref(), &[b"h2"]);
         let error = ask(&uri, &client).await.unwrap_err();
         assert!(error.contains("alert"), "{who}: {error}");
     }
     // The door is still open to others.
     check(channel(&ca.node("conversation").load(), "policy", &uri)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_came_of_a_handshake_is_told_apart() {
+    let ca = Authority::new();
+    let identity = ca.node("policy").load();
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri: Uri = format!("http://{}", door.local_addr().unwrap()).parse().unwrap();
+    let counted = async |client: &TlsConnector| {
+        let (shaken, _) = tokio::join!(
+            async { identity.0.as_ref().unwrap().shake(door.accept().await.unwrap().0).await.map(drop) },
+            async { tls(&uri, client).await.map(drop) },
+        );
+        shaken.as_ref().map_or_else(Outcome::of, |()| Outcome::Ok)
+    };
+    for (who, files, outcome) in strangers(&ca) {
+        assert_eq!(counted(&foreign(&ca.pem(), files.as_ref(), &[b"h2"])).await, outcome, "{who}");
+    }
+    let node = ca.node("conversation");
+    assert_eq!(counted(&foreign(&ca.pem(), Some(&node), &[b"h2"])).await, Outcome::Ok);
+    assert_eq!(counted(&foreign(&ca.pem(), Some(&node), &[b"http/1.1"])).await, Outcome::Protocol);
+    // The client does not believe the server, and says so.
+    assert_eq!(counted(&foreign(&Authority::new().pem(), Some(&node), &[b"h2"])).await, Outcome::Refused);
 }
 
 #[tokio::test]

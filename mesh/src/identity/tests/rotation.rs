@@ -1,6 +1,7 @@
 //! Files that change under a running node.
 
 use super::*;
+use crate::identity::watch::End;
 
 fn held(identity: &Identity) -> &Held {
     identity.0.as_ref().unwrap()
@@ -85,4 +86,22 @@ async fn a_watched_identity_takes_up_new_files_by_itself_until_it_is_stopped() {
     watching.await.unwrap();
     // Nothing to follow, nothing to stop.
     Identity::plain().watch(CancellationToken::new()).await;
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_once_and_again_of_the_next() {
+    let ca = Authority::new();
+    let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
+    let files = ca.lived("policy", now - day, now + 9 * day);
+    let identity = files.load();
+    let told = |at: SystemTime| {
+        held(&identity).look(at);
+        held(&identity).seen.lock().unwrap().end
+    };
+    assert_eq!(told(now), End::Far);
+    assert_eq!(told(now + 7 * day), End::Far);
+    assert_eq!(told(now + 8 * day + day / 2), End::Near);
+    assert_eq!(told(now + 10 * day), End::Past);
+    files.become_as(&ca.lived("policy", now + 5 * day, now + 30 * day));
+    assert_eq!(told(now + 10 * day), End::Far);
 }
