@@ -10,6 +10,8 @@ use crate::{deadline, error, telemetry};
 
 /// The longest that a node's word keeps calls from it.
 const LONGEST: Duration = Duration::from_secs(300);
+/// Characters of a transport's error, part of which is the other side's own words.
+const REASON: usize = 512;
 
 /// Why another node should be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +104,7 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
                 false => Refusal::Away { answered: in_chain(&error).is_some_and(h2::Error::is_reset) },
             };
             // The status keeps little of it: not what a node says as it closes the connection.
-            let why = error::chain(&error);
+            let why: String = error::chain(&error).chars().take(REASON).collect();
             let status = match Status::from_error(Box::new(error)).code() {
                 // A connection that breaks under a call is reported as a call that was cancelled.
                 Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => {
