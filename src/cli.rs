@@ -1,6 +1,7 @@
 //! The command line: one file per command.
 
 mod ask;
+mod certs;
 mod client;
 mod config;
 mod eval;
@@ -40,6 +41,7 @@ Examples:
   switchboard up                                  # serve every role; prints an API key once
   switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
   switchboard keys create --role customer-app --expires 90d   # make an API key for an app
+  switchboard certs dev                           # certificates for a mesh that is being developed
   switchboard models list                         # the models that this machine has
   switchboard config print                        # every setting with its value";
 
@@ -78,6 +80,9 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Make certificates, by which nodes know each other
+    #[command(subcommand)]
+    Certs(certs::CertsCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -118,6 +123,7 @@ pub(crate) fn run() -> ExitCode {
             Command::Eval(command) => eval::eval(&cli.global, command).await,
             Command::Models(command) => models::models(&cli.global, command).await,
             Command::Keys(command) => keys::keys(&cli.global, command),
+            Command::Certs(command) => certs::certs(command),
             Command::Config(command) => config::config(&cli.global, &command),
         }
     });

@@ -19,10 +19,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use crate::{
-    balance::{self, Connect, Options, Plain},
+    balance::{self, Options},
     client::Channel,
     discovery::{AboutModel, Discovery, Fixed, Source},
     health::Health,
+    identity::Identity,
     local::Slot,
     overload::Overload,
     server::Stack,
@@ -43,6 +44,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// What is serving on this node.
     pub health: Health,
+    /// Who this process is to other nodes.
+    pub identity: Identity,
 }
 
 /// Models by name, as a node tells of them.
@@ -56,8 +59,8 @@ pub struct Wiring {
     pub elsewhere: Elsewhere,
     /// How calls are spread over the nodes of a role.
     pub balance: balance::Config,
-    /// Makes connections to them.
-    pub connect: Arc<dyn Connect>,
+    /// Who this process is to other nodes, and whom it believes.
+    pub identity: Identity,
     /// Bounds what others may ask of this process at once.
     pub overload: Overload,
 }
@@ -87,7 +90,7 @@ impl Wiring {
             elsewhere: Elsewhere::These(roles.keys().cloned().collect()),
             discovery: Arc::new(Fixed::new(roles)),
             balance: balance::Config::default(),
-            connect: Arc::new(Plain),
+            identity: Identity::plain(),
             overload: Overload::default(),
         }
     }
@@ -128,7 +131,7 @@ impl StartError {
 
 impl Context {
     /// A context over `data`, with `remote` roles at fixed addresses, each at one or several. Every
-    /// other role is expected in this process.
+    /// other role is expected in this process. Other nodes are talked to in plain text.
     #[must_use]
     pub fn new(data: PathBuf, remote: BTreeMap<String, Vec<Uri>>) -> Self {
         Self::wired(data, Wiring::fixed(remote))
@@ -139,6 +142,7 @@ impl Context {
     pub fn wired(data: PathBuf, wiring: Wiring) -> Self {
         Self {
             peers: Arc::default(),
+            identity: wiring.identity.clone(),
             wiring: Arc::new(wiring),
             models: watch::Sender::default(),
             data,
@@ -160,11 +164,11 @@ impl Context {
     }
 
     fn peer(&self, role: &str) -> Peer {
-        let Wiring { discovery, elsewhere, balance, connect, .. } = &*self.wiring;
+        let Wiring { discovery, elsewhere, balance, identity, .. } = &*self.wiring;
         if !elsewhere.has(role) {
             return Peer::Local(Slot::default());
         }
-        let options = Options { config: balance.clone(), connect: Arc::clone(connect), seed: None };
+        let options = Options { config: balance.clone(), connect: identity.connector(), seed: None };
         Peer::Remote(Channel::discovered(role, discovery.watch(role), options))
     }
 

@@ -21,6 +21,7 @@ use crate::{
     call,
     deadline::{self, DeadlineBody},
     discovery::{Discovery as _, Fixed, Members},
+    identity::Identity,
     local::Slot,
     telemetry::{self, Recorded, Recorder, Side},
 };
@@ -57,8 +58,14 @@ impl Channel {
     /// UNAVAILABLE.
     #[must_use]
     pub fn over(role: &str, nodes: Vec<Uri>) -> Self {
+        Self::secured(role, nodes, &Identity::plain())
+    }
+
+    /// The same, of the node that `identity` says: only to nodes that it believes.
+    #[must_use]
+    pub fn secured(role: &str, nodes: Vec<Uri>, identity: &Identity) -> Self {
         let members = Fixed::new(BTreeMap::from([(role.to_owned(), nodes)])).watch(role);
-        Self::discovered(role, members, Options::default())
+        Self::discovered(role, members, Options { connect: identity.connector(), ..Options::default() })
     }
 
     /// A channel to the nodes that `members` tells of, over TCP. Calls go to where they will be done

@@ -14,6 +14,7 @@ pub mod deadline;
 pub mod discovery;
 pub mod error;
 pub mod health;
+pub mod identity;
 mod local;
 pub mod overload;
 pub mod rate;

@@ -6,6 +6,7 @@
 mod connection;
 #[cfg(test)]
 mod hostile;
+mod listener;
 
 use std::{
     convert::Infallible,
@@ -18,6 +19,7 @@ use std::{
 
 pub use connection::{Limits, serve};
 use http::{HeaderMap, Request, Response, Uri};
+pub use listener::Listener;
 use tokio::net::TcpListener;
 use tonic::{Status, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
@@ -26,14 +28,16 @@ use tracing::Instrument as _;
 use crate::{
     Call, call,
     deadline::{self, DeadlineBody},
+    identity::{Peer, permissions},
     overload::{Held, Overload, Place},
     telemetry::{self, Recorded, Recorder, Side},
 };
 
-/// The routes of a role behind deadline, tenant, telemetry and a limit on what is done at once.
+/// The routes of a role behind permissions, deadline, tenant, telemetry and a limit on what is done at once.
 ///
 /// The limit is that of [`overload::Config`](crate::overload::Config)'s defaults unless another is
-/// [given](Self::limited). Calls within a process pass none.
+/// [given](Self::limited). Calls within a process pass none. What a caller may call is asked where the
+/// listener knows who it is.
 #[derive(Clone)]
 pub struct Stack {
     routes: axum::Router,
@@ -77,7 +81,10 @@ impl Stack {
         let method = telemetry::Method::of(request.uri());
         let span = telemetry::server_span(&method, request.headers());
         let mut recorder = Recorder::new(Side::Server, method, span.clone());
-        let call = match Call::from_headers(request.headers()) {
+        // First of all, so that who may not call costs nothing and learns nothing.
+        let peer = request.extensions().get::<Peer>();
+        let allowed = peer.map_or(Ok(()), |peer| permissions::check(peer, request.uri().path()));
+        let call = match allowed.and_then(|()| Call::from_headers(request.headers())) {
             Ok(call) => call,
             Err(status) => {
                 recorder.end(status.code());

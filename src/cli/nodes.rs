@@ -107,7 +107,7 @@ async fn told(wiring: &Wiring, role: Role) -> Arc<Members> {
 /// Asks a node how it is, and for its models where nobody told.
 async fn ask(wiring: &Wiring, role: &'static str, members: &Members, member: &Arc<Member>) -> Seen {
     let alone = Fixed::new(BTreeMap::from([(role.to_owned(), vec![member.uri.clone()])]));
-    let options = Options { connect: Arc::clone(&wiring.connect), ..Options::default() };
+    let options = Options { connect: wiring.identity.connector(), ..Options::default() };
     let channel = Channel::discovered(role, alone.watch(role), options);
     let began = Instant::now();
     // The empty name stands for the node as a whole.

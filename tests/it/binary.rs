@@ -103,7 +103,9 @@ pub(crate) fn documents(count: usize) -> TempDir {
 fn help_teaches_every_command() {
     let output = run(folder().path(), &["--help"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["up", "serve", "ask", "ingest", "eval", "models", "keys", "nodes", "config", "Examples:"] {
+    for word in
+        ["up", "serve", "ask", "ingest", "eval", "models", "keys", "certs", "nodes", "config", "Examples:"]
+    {
         assert!(text.contains(word), "{word} is missing in:\n{text}");
     }
 }

@@ -6,6 +6,7 @@ mod binary;
 mod dependencies;
 mod doors;
 mod hub;
+mod identity;
 mod ingest;
 mod keys;
 mod mesh;

@@ -10,7 +10,9 @@ use std::{
 
 use futures::stream;
 use http::Uri;
-use switchboard_mesh::{Call, Context, Deadline, Mounted, Tenant, error, server};
+use switchboard_mesh::{
+    Call, Context, Deadline, Mounted, Tenant, bootstrap::Wiring, error, identity::Identity, server,
+};
 use switchboard_proto::{
     conversation::v1::{
         ConverseRequest, ConverseResponse, Outcome, TurnReport,
@@ -58,8 +60,17 @@ impl Mesh {
 
     /// Some roles, with others elsewhere or nowhere.
     pub(crate) async fn of(roles: &[&str], remote: BTreeMap<String, Vec<Uri>>) -> Self {
+        Self::secured(roles, remote, Identity::plain()).await
+    }
+
+    /// The same, as `identity`.
+    pub(crate) async fn secured(
+        roles: &[&str],
+        remote: BTreeMap<String, Vec<Uri>>,
+        identity: Identity,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let ctx = Context::new(folder.path().to_owned(), remote);
+        let ctx = Context::wired(folder.path().to_owned(), Wiring { identity, ..Wiring::fixed(remote) });
         let mut mounted = Vec::new();
         for role in roles {
             let started = match *role {
@@ -90,6 +101,7 @@ impl Mesh {
             services: m.services.clone(),
         });
         let stack = self.ctx.node(mounted.collect(), switchboard_proto::DESCRIPTORS).unwrap();
+        let listener = server::Listener::new(listener, self.ctx.identity.clone());
         let stop = self.ctx.stop.clone();
         self.ctx.tasks.spawn(server::serve(
             listener,

@@ -10,6 +10,8 @@ use crate::{deadline, error, telemetry};
 
 /// The longest that a node's word keeps calls from it.
 const LONGEST: Duration = Duration::from_secs(300);
+/// Characters of a transport's error, part of which is the other side's own words.
+const REASON: usize = 512;
 
 /// Why another node should be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,14 +103,15 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
                 // A stream that is reset shows that the connection holds.
                 false => Refusal::Away { answered: in_chain(&error).is_some_and(h2::Error::is_reset) },
             };
-            let status = Status::from_error(Box::new(error));
-            let status = match status.code() {
+            // The status keeps little of it: not what a node says as it closes the connection.
+            let why: String = error::chain(&error).chars().take(REASON).collect();
+            let status = match Status::from_error(Box::new(error)).code() {
                 // A connection that breaks under a call is reported as a call that was cancelled.
                 Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => {
-                    unreachable(role, status.message())
+                    unreachable(role, &why)
                 }
                 Code::DeadlineExceeded => deadline::exceeded(),
-                _ => status,
+                code => Status::new(code, format!("{role} cannot be reached: {why}")),
             };
             return Reply::Refused(Box::new(Refused::of(refusal, Err(status))));
         }

@@ -60,7 +60,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Mounts started roles and connects them. Warns of every peer that nobody serves.
+    /// Mounts started roles and connects them, and follows the files of the identity. Warns of every peer that
+    /// nobody serves.
     #[must_use]
     pub fn new(ctx: Context, mounted: Vec<Mounted>, telemetry: Telemetry, drain: Duration) -> Self {
         for role in &mounted {
@@ -72,6 +73,7 @@ impl Node {
                 "a peer is neither in this process nor under [peers]: calls to it will fail"
             );
         }
+        ctx.tasks.spawn(ctx.identity.clone().watch(ctx.stop.clone()));
         Self { ctx, mounted, telemetry, drain }
     }
 
@@ -80,7 +82,7 @@ impl Node {
         self.telemetry.scraper()
     }
 
-    /// Serves the roles to other nodes on `address`, with health and reflection over `descriptors`.
+    /// Serves the roles to other nodes on `address`, as the context's identity, with health and reflection over `descriptors`.
     /// Returns the address, which tells the port where 0 was asked for.
     ///
     /// # Errors
@@ -98,6 +100,7 @@ impl Node {
             services: m.services.clone(),
         });
         let stack = self.ctx.node(mounted.collect(), descriptors).map_err(NodeError::Contracts)?;
+        let listener = server::Listener::new(listener, self.ctx.identity.clone());
         let stop = self.ctx.stop.clone();
         self.ctx.tasks.spawn(server::serve(listener, stack, server::Limits::default(), stop, self.drain));
         Ok(bound)

@@ -1,6 +1,7 @@
 //! Connections: accepted, bounded, watched, drained.
 //!
-//! hyper bounds headers, streams and keep-alives. What it leaves open is closed here by a watch on
+//! A connection is made in its own task and counts from the start, so that callers who are slow at it, or
+//! many, keep nobody else from being accepted but by their number. hyper bounds headers, streams and keep-alives. What it leaves open is closed here by a watch on
 //! each connection: one that never sends a request, one that is long idle, and one whose peer does
 //! not read, so that a call's deadline passes without its stream being able to end.
 
@@ -23,6 +24,7 @@ use hyper_util::{
 };
 use pin_project_lite::pin_project;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -31,7 +33,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use crate::{Deadline, deadline};
+use super::Listener;
+use crate::{
+    Deadline, deadline,
+    identity::{Accepted, Peer},
+};
 
 /// Bounds on what connections may ask for.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +46,8 @@ pub struct Limits {
     pub connections: usize,
     /// Calls at once on one HTTP/2 connection.
     pub streams: u32,
+    /// Time for a TLS handshake.
+    pub handshake_time: Duration,
     /// Bytes of headers of one request.
     pub header_bytes: u32,
     /// Time to send a request's headers, and on a new connection to send a first request.
@@ -55,6 +63,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             streams: 256,
+            handshake_time: Duration::from_secs(10),
             header_bytes: 16 * 1024,
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(300),
@@ -66,7 +75,7 @@ impl Default for Limits {
 /// Serves connections until `stop`, then lets the open ones finish for at most `drain`. No
 /// connection outlives it.
 pub async fn serve<S, B>(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     service: S,
     limits: Limits,
     stop: CancellationToken,
@@ -78,6 +87,7 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let Listener { tcp: listener, identity } = listener.into();
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut open = JoinSet::new();
     loop {
@@ -87,9 +97,20 @@ pub async fn serve<S, B>(
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, place)) = accepted else { break };
-        let (service, stop) = (service.clone(), stop.clone());
+        let (service, stop, identity) = (service.clone(), stop.clone(), identity.clone());
         open.spawn(async move {
-            carry(stream, service, limits, stop).await;
+            let accepted = tokio::select! {
+                biased;
+                accepted = identity.accept(stream, limits.handshake_time) => accepted,
+                () = stop.cancelled() => None,
+            };
+            match accepted {
+                Some(Accepted::Plain(stream)) => carry(stream, None, service, limits, stop).await,
+                Some(Accepted::Secured(stream, peer)) => {
+                    carry(stream, Some(peer), service, limits, stop).await;
+                }
+                None => {}
+            }
             drop(place);
         });
     }
@@ -121,9 +142,10 @@ async fn accept(
     }
 }
 
-/// Carries one connection to its end.
-async fn carry<S, B>(stream: TcpStream, service: S, limits: Limits, stop: CancellationToken)
+/// Carries one connection to its end. Requests of a known `peer` say who it is.
+async fn carry<I, S, B>(stream: I, peer: Option<Peer>, service: S, limits: Limits, stop: CancellationToken)
 where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
     B: http_body::Body + Send + 'static,
@@ -143,8 +165,11 @@ where
         .max_header_list_size(limits.header_bytes)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
+    if peer.is_some() {
+        builder = builder.http2_only();
+    }
     let activity = Activity::new();
-    let service = TowerToHyperService::new(Watched { inner: service, activity: activity.clone() });
+    let service = TowerToHyperService::new(Watched { inner: service, peer, activity: activity.clone() });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut closing = false;
     loop {
@@ -257,10 +282,11 @@ impl Drop for Ticket {
     }
 }
 
-/// Enters each call of a connection into its activity, to the end of the response body.
+/// Enters each call of a connection into its activity, to the end of the response body, and says whose it is.
 #[derive(Clone)]
 struct Watched<S> {
     inner: S,
+    peer: Option<Peer>,
     activity: Activity,
 }
 
@@ -277,7 +303,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        if let Some(peer) = &self.peer {
+            request.extensions_mut().insert(peer.clone());
+        }
         let ticket = self.activity.enter();
         let response = self.inner.call(request);
         Box::pin(async move {
