@@ -29,9 +29,6 @@ use self::messages::{
 };
 use crate::balance::{Connect, ConnectError};
 
-/// How long a session may take to open, and a call to answer.
-pub(super) const WITHIN: Duration = Duration::from_secs(5);
-
 /// The largest answer that is read. etcd takes values of up to 1.5 MiB unless told otherwise, so that a
 /// page that is too large for this can be asked for in smaller ones.
 const LARGEST: usize = 32 << 20;
@@ -67,6 +64,8 @@ pub(super) struct Endpoints {
     /// The user; empty where etcd asks for none.
     pub(super) username: String,
     pub(super) password_file: PathBuf,
+    /// How long a session may take to open, and a call to answer.
+    pub(super) within: Duration,
 }
 
 /// A way to etcd. Cheap to clone.
@@ -91,14 +90,15 @@ impl Client {
 
     /// Opens a session.
     pub(super) async fn session(&self) -> Result<Session, EtcdError> {
-        timeout(WITHIN, self.open()).await.unwrap_or(Err(EtcdError::Late))
+        timeout(self.0.endpoints.within, self.open()).await.unwrap_or(Err(EtcdError::Late))
     }
 
     async fn open(&self) -> Result<Session, EtcdError> {
-        let Endpoints { uris, connect, username, password_file } = &self.0.endpoints;
+        let Endpoints { uris, connect, username, password_file, within } = &self.0.endpoints;
         let uri = &uris[self.0.next.load(Ordering::Relaxed) % uris.len()];
         let channel = connect.connect("etcd", uri).await.map_err(EtcdError::Unreachable)?;
-        let mut session = Session { grpc: Grpc::new(channel).max_decoding_message_size(LARGEST), token: None };
+        let grpc = Grpc::new(channel).max_decoding_message_size(LARGEST);
+        let mut session = Session { grpc, token: None, within: *within };
         if !username.is_empty() {
             // Read each time: it may have changed.
             let password = tokio::fs::read_to_string(password_file).await.map_err(EtcdError::Password)?;
@@ -118,6 +118,7 @@ impl Client {
 pub(super) struct Session {
     grpc: Grpc<tonic::transport::Channel>,
     token: Option<AsciiMetadataValue>,
+    within: Duration,
 }
 
 impl Session {
@@ -145,7 +146,7 @@ impl Session {
         let (requests, receiver) = mpsc::channel(1);
         let _ = requests.try_send(LeaseId { id });
         let answers = self.stream("/etcdserverpb.Lease/LeaseKeepAlive", receiver).await?;
-        let mut keep_alive = KeepAlive { id, requests, answers, left: 0 };
+        let mut keep_alive = KeepAlive { id, requests, answers, left: 0, within: self.within };
         keep_alive.left = keep_alive.answer().await?;
         Ok(keep_alive)
     }
@@ -171,7 +172,7 @@ impl Session {
             let answer = grpc.unary(self.request(request), path, ProstCodec::<Q, A>::default()).await?;
             Ok(answer.into_inner())
         };
-        timeout(WITHIN, work).await.unwrap_or(Err(EtcdError::Late))
+        timeout(self.within, work).await.unwrap_or(Err(EtcdError::Late))
     }
 
     async fn stream<Q, A>(
@@ -193,7 +194,7 @@ impl Session {
             let answer = grpc.streaming(request, path, ProstCodec::<Q, A>::default()).await?;
             Ok(answer.into_inner())
         };
-        timeout(WITHIN, work).await.unwrap_or(Err(EtcdError::Late))
+        timeout(self.within, work).await.unwrap_or(Err(EtcdError::Late))
     }
 
     fn request<T>(&self, message: T) -> Request<T> {
@@ -212,6 +213,7 @@ pub(super) struct KeepAlive {
     answers: Streaming<Lease>,
     /// Seconds that were left of it at the last answer; 0 when there is no such lease.
     pub(super) left: i64,
+    within: Duration,
 }
 
 impl KeepAlive {
@@ -223,7 +225,7 @@ impl KeepAlive {
     }
 
     async fn answer(&mut self) -> Result<i64, EtcdError> {
-        let answer = timeout(WITHIN, self.answers.message()).await.map_err(|_| EtcdError::Late)?;
+        let answer = timeout(self.within, self.answers.message()).await.map_err(|_| EtcdError::Late)?;
         Ok(answer?.ok_or(EtcdError::Ended)?.ttl)
     }
 }
