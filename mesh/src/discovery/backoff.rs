@@ -31,11 +31,6 @@ impl Backoff {
     pub(super) fn reset(&mut self) {
         self.failures = 0;
     }
-
-    /// Whether the last attempt failed.
-    pub(super) fn failing(&self) -> bool {
-        self.failures > 0
-    }
 }
 
 #[cfg(test)]
@@ -49,9 +44,7 @@ mod tests {
             let waits: Vec<Duration> = (0..40).map(|_| backoff.next()).collect();
             assert!(waits[0] <= FIRST && waits[0] >= FIRST / 2);
             assert!(waits[6..].iter().all(|wait| (2.0..=4.0).contains(&wait.as_secs_f64())), "{waits:?}");
-            assert!(backoff.failing());
             backoff.reset();
-            assert!(!backoff.failing());
         }
     }
 }

@@ -247,8 +247,13 @@ mod tests {
         assert_eq!(layout.parse(&key), Ok(("inference", "a-1")));
         let (first, end) = layout.range();
         assert!(first < key && key < end && key < layout.role_end("inference"));
-        assert!(layout.key("inference-2", "a") > end || layout.key("inference-2", "a") < layout.role_end("inference"));
-        assert!(Layout::new("default2").key("inference", "a") >= end || Layout::new("default2").key("inference", "a") < first);
+        let begins = layout.key("inference", "");
+        for other in [layout.key("inference-2", "a"), layout.key("inference2", "a"), layout.key("i", "a")] {
+            assert!(other < begins || other >= layout.role_end("inference"));
+        }
+        for other in ["default2", "default-2", "d"].map(|cluster| Layout::new(cluster).key("inference", "a")) {
+            assert!(other < first || other >= end);
+        }
         for lying in ["inference/a/b", "inference/", "/a", "Inference/a", "inference", "inference/a b", "../x/y"] {
             let key = format!("/switchboard/v1/default/nodes/{lying}");
             assert_eq!(layout.parse(key.as_bytes()), Err(Skip::Key), "{lying}");

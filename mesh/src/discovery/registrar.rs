@@ -34,6 +34,9 @@ const CHECK: u32 = 15;
 /// How long a lease may take to be given back when a node leaves.
 const REVOKE: Duration = Duration::from_secs(2);
 
+/// What went well for so long was no failure from the start.
+const STEADY: Duration = Duration::from_secs(3);
+
 /// What a node puts into the registry.
 pub struct Announcement {
     /// Names the process: up to 128 letters, digits, `-`, `_`, `.` or `:`. Never used before; see
@@ -148,8 +151,12 @@ impl Holder {
         let mut backoff = Backoff::new((self.registrar.ttl / 3).min(Duration::from_secs(4)), self.registrar.seed);
         let mut warned = false;
         loop {
-            let held = leave.run_until_cancelled(self.hold(&mut backoff, &mut warned)).await;
+            let begun = Instant::now();
+            let held = leave.run_until_cancelled(self.hold(&mut warned)).await;
             let Some(Err(error)) = held else { break };
+            if begun.elapsed() > STEADY {
+                backoff.reset();
+            }
             self.told.send_replace(false);
             self.registrar.client.turn();
             if !std::mem::replace(&mut warned, true) {
@@ -173,13 +180,12 @@ impl Holder {
     }
 
     /// Registers, and stays registered until something fails.
-    async fn hold(&mut self, backoff: &mut Backoff, warned: &mut bool) -> Result<std::convert::Infallible, EtcdError> {
+    async fn hold(&mut self, warned: &mut bool) -> Result<std::convert::Infallible, EtcdError> {
         let session = self.registrar.client.session().await?;
         loop {
             let mut keep_alive = self.lease(&session).await?;
             self.put(&session).await?;
             self.told.send_replace(true);
-            backoff.reset();
             tracing::info!(again = std::mem::take(warned), "this node is in the registry");
             self.keep(&session, &mut keep_alive).await?;
             self.told.send_replace(false);

@@ -47,6 +47,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// How often a list may be taken for nodes that were left out before.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// What went well for so long was no failure from the start.
+const STEADY: Duration = Duration::from_secs(3);
+
 /// How often the snapshot is written at most, and how old it may be while all is well.
 const WRITE: Duration = Duration::from_secs(1);
 const REWRITE: Duration = Duration::from_secs(300);
@@ -142,9 +145,9 @@ impl Ended {
     }
 }
 
-impl<E: Into<EtcdError>> From<E> for Ended {
-    fn from(error: E) -> Self {
-        Self::Away(error.into())
+impl From<EtcdError> for Ended {
+    fn from(error: EtcdError) -> Self {
+        Self::Away(error)
     }
 }
 
@@ -160,7 +163,11 @@ impl Follower {
         let mut backoff = Backoff::new(Duration::from_secs(5), self.following.seed);
         let mut told_away = false;
         loop {
-            let Err(ended) = self.follow(&mut backoff, &mut told_away).await;
+            let begun = Instant::now();
+            let Err(ended) = self.follow(&mut told_away).await;
+            if begun.elapsed() > STEADY {
+                backoff.reset();
+            }
             metrics::watch_restarted(ended.as_str());
             if !ended.in_reach() {
                 self.view.away();
@@ -185,12 +192,11 @@ impl Follower {
     }
 
     /// Lists and watches until that ends.
-    async fn follow(&self, backoff: &mut Backoff, told_away: &mut bool) -> Result<std::convert::Infallible, Ended> {
+    async fn follow(&self, told_away: &mut bool) -> Result<std::convert::Infallible, Ended> {
         let session = self.following.client.session().await?;
         let (key, end) = self.layout.range();
         let mut watch = session.watch(key, end).await?;
         let begun = self.listed(&session, &mut watch).await?;
-        backoff.reset();
         if std::mem::take(told_away) {
             tracing::info!("the registry is back");
         }
@@ -216,10 +222,9 @@ impl Follower {
         };
         let back = self.view.source() != Source::Registry;
         self.view.listed(listing, back, Instant::now());
-        let begun = Begun { revision, at: Instant::now() };
-        self.apply(waiting, revision);
+        let again = self.apply(waiting, revision);
         self.view.publish();
-        Ok(begun)
+        Ok(Begun { revision, again, at: Instant::now() })
     }
 
     /// Lists all entries, page by page, as they were at one revision.
@@ -266,14 +271,31 @@ impl Follower {
         let mut heard = Instant::now();
         let mut asking = interval(quiet / 3);
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut changed, mut tell_at, mut again) = (false, Instant::now(), false);
+        let (mut changed, mut tell_at, mut again) = (false, Instant::now(), begun.again);
         let mut again_at = begun.at + AGAIN;
         loop {
             tokio::select! {
+                // What was said is heard before it is asked whether anything was said.
+                biased;
+                () = sleep_until(tell_at), if changed => {
+                    self.view.publish();
+                    (changed, tell_at) = (false, Instant::now() + GATHER);
+                }
+                () = sleep_until(again_at), if again => return Err(Ended::Again),
+                () = self.again.notified(), if !again => {
+                    again = true;
+                    // Somebody waits for it.
+                    again_at = again_at.min(Instant::now().max(begun.at + Duration::from_secs(1)));
+                }
                 answer = watch.next() => {
+                    let answer = answer?;
+                    if heard.elapsed() >= quiet / 2 {
+                        // It was held up, and leases may have ended that nobody could renew.
+                        self.view.settle(Instant::now());
+                    }
                     heard = Instant::now();
                     self.view.heard();
-                    let events = usable(answer?)?;
+                    let events = usable(answer)?;
                     changed |= !events.is_empty();
                     again |= self.apply(events, begun.revision);
                 }
@@ -283,16 +305,6 @@ impl Follower {
                     }
                     watch.ask_progress();
                 }
-                () = sleep_until(tell_at), if changed => {
-                    self.view.publish();
-                    (changed, tell_at) = (false, Instant::now() + GATHER);
-                }
-                () = self.again.notified(), if !again => {
-                    again = true;
-                    // Somebody waits for it.
-                    again_at = again_at.min(Instant::now().max(begun.at + Duration::from_secs(1)));
-                }
-                () = sleep_until(again_at), if again => return Err(Ended::Again),
             }
         }
     }
@@ -327,6 +339,8 @@ impl Follower {
 /// How a watch began: with a list of this revision, then.
 struct Begun {
     revision: i64,
+    /// Whether another list is called for already.
+    again: bool,
     at: Instant,
 }
 

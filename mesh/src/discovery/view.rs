@@ -3,9 +3,10 @@
 //! The rules, with `settle` as twice the time that a lease lives and a little more:
 //!
 //! 1. While the registry is away nothing changes, however long that takes.
-//! 2. When it is back, or first answers somebody who knew of nodes before, nodes have had no chance to say
-//!    that they are there: their leases may have ended, or all data may be lost. For `settle` nothing is
-//!    removed. What the registry lacks, or says is gone, is *missing* from then on.
+//! 2. When it is back, or was silent for as long as half of a lease, or first answers somebody who knew of
+//!    nodes before, nodes may have had no chance to say that they are there: their leases may have ended,
+//!    or all data may be lost. For `settle` nothing is removed. What the registry lacks, or says is gone,
+//!    is *missing* from then on.
 //! 3. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
 //!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
 //!    write there, and calls to nodes that are gone fail no less without them.
@@ -138,7 +139,7 @@ impl View {
         }
         inner.roles_cut = listing.roles_cut;
         if back && known {
-            inner.settling = Some(now + inner.settle);
+            inner.settle(now);
         }
         inner.source = Source::Registry;
         inner.as_of = SystemTime::now();
@@ -198,6 +199,11 @@ impl View {
         again
     }
 
+    /// The registry was held up for a while: for some time from `now` on nothing is removed.
+    pub(super) fn settle(&self, now: Instant) {
+        self.inner().settle(now);
+    }
+
     /// Something was heard of the registry: what is known is true now.
     pub(super) fn heard(&self) {
         self.inner().as_of = SystemTime::now();
@@ -217,8 +223,8 @@ impl View {
     pub(super) fn expire(&self, now: Instant) {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        if let Ok(age) = SystemTime::now().duration_since(inner.as_of) {
-            metrics::age(age.as_secs_f64());
+        if inner.as_of > SystemTime::UNIX_EPOCH {
+            metrics::age(SystemTime::now().duration_since(inner.as_of).unwrap_or_default().as_secs_f64());
         }
         if inner.source != Source::Registry {
             return;
@@ -268,6 +274,10 @@ impl View {
 }
 
 impl Inner {
+    fn settle(&mut self, now: Instant) {
+        self.settling = Some(now + self.settle);
+    }
+
     fn touch(&mut self, role: &str) {
         self.changes += 1;
         if self.watched.contains_key(role) {

@@ -207,3 +207,17 @@ async fn nobody_is_told_of_what_did_not_change() {
     view.publish();
     assert!(members.has_changed().unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_was_held_up_is_given_time() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    view.settle(now);
+    view.delete("r", "a", now);
+    view.put("r", node("a", "a:1", 7)).unwrap();
+    view.delete("r", "b", now);
+    assert_eq!(ids(&view), ["a", "b"]);
+    view.expire(now + SETTLE);
+    assert_eq!(ids(&view), ["a"]);
+}
