@@ -83,10 +83,15 @@ impl Config {
             let allowed = "set where discovery.key is, and only there";
             return Err(Invalid::new("discovery.certificate", given, allowed));
         }
-        for (key, file) in [("discovery.ca_file", &self.ca_file), ("discovery.certificate", &self.certificate)]
+        for (key, file) in
+            [("discovery.ca_file", &self.ca_file), ("discovery.certificate", &self.certificate)]
         {
             if !empty(file) && !secure {
-                return Err(Invalid::new(key, file.display(), "empty where no URL of discovery.etcd is https"));
+                return Err(Invalid::new(
+                    key,
+                    file.display(),
+                    "empty where no URL of discovery.etcd is https",
+                ));
             }
         }
         let named = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

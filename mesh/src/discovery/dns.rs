@@ -128,7 +128,12 @@ impl Dns {
         }
         match (&failed, self.failing) {
             (Some((name, error)), false) => {
-                tracing::warn!(role = self.role, name, error, "a name cannot be looked up; what was known stays");
+                tracing::warn!(
+                    role = self.role,
+                    name,
+                    error,
+                    "a name cannot be looked up; what was known stays"
+                );
             }
             (None, true) => tracing::info!(role = self.role, "names can be looked up again"),
             _ => {}

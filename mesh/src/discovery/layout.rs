@@ -218,7 +218,10 @@ mod tests {
         let text = String::from_utf8(value).unwrap();
         assert!(text.starts_with(r#"{"Op":0,"Addr":"10.0.0.7:7070","Metadata":{"#), "{text}");
         let foreign = member("x", br#"{"Op":0,"Addr":"10.0.0.7:7070","Metadata":null}"#).unwrap();
-        assert_eq!((foreign.uri.to_string(), foreign.about), ("http://10.0.0.7:7070/".into(), About::default()));
+        assert_eq!(
+            (foreign.uri.to_string(), foreign.about),
+            ("http://10.0.0.7:7070/".into(), About::default())
+        );
     }
 
     #[test]
@@ -251,10 +254,13 @@ mod tests {
         for other in [layout.key("inference-2", "a"), layout.key("inference2", "a"), layout.key("i", "a")] {
             assert!(other < begins || other >= layout.role_end("inference"));
         }
-        for other in ["default2", "default-2", "d"].map(|cluster| Layout::new(cluster).key("inference", "a")) {
+        for other in ["default2", "default-2", "d"].map(|cluster| Layout::new(cluster).key("inference", "a"))
+        {
             assert!(other < first || other >= end);
         }
-        for lying in ["inference/a/b", "inference/", "/a", "Inference/a", "inference", "inference/a b", "../x/y"] {
+        for lying in
+            ["inference/a/b", "inference/", "/a", "Inference/a", "inference", "inference/a b", "../x/y"]
+        {
             let key = format!("/switchboard/v1/default/nodes/{lying}");
             assert_eq!(layout.parse(key.as_bytes()), Err(Skip::Key), "{lying}");
         }
@@ -264,7 +270,8 @@ mod tests {
 
     #[test]
     fn what_is_not_of_the_form_is_left_out_for_a_reason() {
-        let huge = format!(r#"{{"Op":0,"Addr":"a:1","Metadata":{{"zone":"{}"}}}}"#, "z".repeat(LARGEST_VALUE));
+        let huge =
+            format!(r#"{{"Op":0,"Addr":"a:1","Metadata":{{"zone":"{}"}}}}"#, "z".repeat(LARGEST_VALUE));
         for (value, skip) in [
             ("", Skip::Value),
             ("[]", Skip::Value),

@@ -25,13 +25,15 @@ static AGE: LazyLock<Gauge<f64>> = LazyLock::new(|| {
     let about = "Time since what is known of the nodes was last known to be true";
     meter().f64_gauge("switchboard_mesh_members_age").with_unit("s").with_description(about).build()
 });
-static RESTARTS: LazyLock<Counter<u64>> =
-    LazyLock::new(|| counter("switchboard_mesh_watch_restarts", "Watches of the registry that ended, by reason"));
+static RESTARTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    counter("switchboard_mesh_watch_restarts", "Watches of the registry that ended, by reason")
+});
 static SKIPPED: LazyLock<Counter<u64>> = LazyLock::new(|| {
     counter("switchboard_mesh_members_skipped", "Entries of the registry that were left out, by reason")
 });
-static LEASES_LOST: LazyLock<Counter<u64>> =
-    LazyLock::new(|| counter("switchboard_mesh_leases_lost", "Times that the registry had forgotten this node"));
+static LEASES_LOST: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    counter("switchboard_mesh_leases_lost", "Times that the registry had forgotten this node")
+});
 
 /// Records how many nodes of `role` are known, and where from: of other sources there are none then.
 pub(super) fn members(role: &str, count: usize, from: Source) {

@@ -85,7 +85,11 @@ impl Mixed {
     ///
     /// # Errors
     /// [`Invalid`], which names the key, when the configuration cannot be used.
-    pub fn start(config: &Config, peers: &BTreeMap<String, Vec<Uri>>, place: Place<'_>) -> Result<Self, Invalid> {
+    pub fn start(
+        config: &Config,
+        peers: &BTreeMap<String, Vec<Uri>>,
+        place: Place<'_>,
+    ) -> Result<Self, Invalid> {
         config.check()?;
         let Place { data, stop, tasks, seams } = place;
         let (mut fixed, mut names) = (BTreeMap::new(), BTreeMap::new());
@@ -104,7 +108,11 @@ impl Mixed {
             let snapshot = (!config.snapshot.is_empty()).then(|| data.join(&config.snapshot));
             let (cluster, ttl) = (config.cluster.clone(), config.ttl);
             let limits = Limits::default();
-            Registry::start(Following { client, cluster, ttl, limits, snapshot, seed: seams.seed }, stop, tasks)
+            Registry::start(
+                Following { client, cluster, ttl, limits, snapshot, seed: seams.seed },
+                stop,
+                tasks,
+            )
         });
         Ok(Self { placed: fixed.keys().cloned().collect(), fixed: Fixed::new(fixed), names, registry })
     }

@@ -148,7 +148,8 @@ struct Holder {
 
 impl Holder {
     async fn run(mut self, leave: CancellationToken) {
-        let mut backoff = Backoff::new((self.registrar.ttl / 3).min(Duration::from_secs(4)), self.registrar.seed);
+        let mut backoff =
+            Backoff::new((self.registrar.ttl / 3).min(Duration::from_secs(4)), self.registrar.seed);
         let mut warned = false;
         loop {
             let begun = Instant::now();

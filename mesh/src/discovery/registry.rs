@@ -5,12 +5,7 @@
 //! earlier connection is ever asked for: an etcd that lost its data, was restored or was compacted meanwhile
 //! is listed anew like any other. What a list takes away is decided in `view`.
 
-use std::{
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
@@ -77,7 +72,7 @@ impl Registry {
         let view = Arc::new(View::new(following.ttl, following.limits));
         if let Some(path) = &following.snapshot {
             match snapshot::read(path, &following.cluster) {
-                Ok(Some((members, as_of))) => {
+                Ok(Some(snapshot::Kept { members, as_of })) => {
                     tracing::info!(path = %path.display(), "other nodes are known from a snapshot so far");
                     view.restore(members, as_of);
                 }
@@ -379,7 +374,10 @@ impl Keeper {
                     && !std::mem::replace(&mut warned, true)
                 {
                     let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "what is known of other nodes cannot be written to the data folder");
+                    tracing::warn!(
+                        error,
+                        "what is known of other nodes cannot be written to the data folder"
+                    );
                 }
             }
             if last {

@@ -58,7 +58,11 @@ struct StoredNode {
 }
 
 /// Writes what is known of `cluster` now. Blocks.
-pub(super) fn write(path: &Path, cluster: &str, members: &BTreeMap<String, Vec<Arc<Member>>>) -> io::Result<()> {
+pub(super) fn write(
+    path: &Path,
+    cluster: &str,
+    members: &BTreeMap<String, Vec<Arc<Member>>>,
+) -> io::Result<()> {
     let node = |member: &Arc<Member>| StoredNode {
         id: member.id.clone(),
         address: member.uri.authority().map(ToString::to_string).unwrap_or_default(),
@@ -92,12 +96,14 @@ pub(super) fn write(path: &Path, cluster: &str, members: &BTreeMap<String, Vec<A
     written
 }
 
-/// Reads what was known of `cluster`, and when; `None` where there is no file. Blocks.
-#[expect(clippy::type_complexity, reason = "roles with their nodes, and a time")]
-pub(super) fn read(
-    path: &Path,
-    cluster: &str,
-) -> Result<Option<(BTreeMap<String, Vec<Member>>, SystemTime)>, SnapshotError> {
+/// What was known, by role, and when.
+pub(super) struct Kept {
+    pub(super) members: BTreeMap<String, Vec<Member>>,
+    pub(super) as_of: SystemTime,
+}
+
+/// Reads what was known of `cluster`; `None` where there is no file. Blocks.
+pub(super) fn read(path: &Path, cluster: &str) -> Result<Option<Kept>, SnapshotError> {
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         metadata => metadata?,
@@ -113,7 +119,7 @@ pub(super) fn read(
     parse(&bytes, cluster).map(Some)
 }
 
-fn parse(bytes: &[u8], cluster: &str) -> Result<(BTreeMap<String, Vec<Member>>, SystemTime), SnapshotError> {
+fn parse(bytes: &[u8], cluster: &str) -> Result<Kept, SnapshotError> {
     let rest = bytes.strip_prefix(MARK.as_bytes()).ok_or(SnapshotError::Foreign)?;
     let end = rest.iter().position(|byte| *byte == b'\n').ok_or(SnapshotError::Damaged)?;
     let (sum_told, body) = (&rest[..end], &rest[end + 1..]);
@@ -129,7 +135,7 @@ fn parse(bytes: &[u8], cluster: &str) -> Result<(BTreeMap<String, Vec<Member>>, 
         let nodes = nodes.into_iter().filter(|node| is_id(&node.id));
         (role, nodes.filter_map(|node| told(&node.id, &node.address, node.about).ok()).collect())
     });
-    Ok((roles.collect(), as_of.unwrap_or(SystemTime::UNIX_EPOCH)))
+    Ok(Kept { members: roles.collect(), as_of: as_of.unwrap_or(SystemTime::UNIX_EPOCH) })
 }
 
 fn sum(body: &[u8]) -> String {
@@ -161,7 +167,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let (folder, path) = written();
-        let (members, as_of) = read(&path, "default").unwrap().unwrap();
+        let Kept { members, as_of } = read(&path, "default").unwrap().unwrap();
         let member = &members["inference"][0];
         assert_eq!((&*member.id, member.uri.to_string()), ("one", "http://10.0.0.7:7070/".into()));
         assert_eq!((&*member.about.zone, member.about.started_at), ("a", 7));

@@ -350,7 +350,8 @@ async fn users_have_a_password() {
     let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
     std::fs::write(&right, "hush\n").unwrap();
     std::fs::write(&wrong, "loud").unwrap();
-    let user = |file: &Path| Config { username: "root".into(), password_file: file.into(), ..config(&server) };
+    let user =
+        |file: &Path| Config { username: "root".into(), password_file: file.into(), ..config(&server) };
     let stranger = register(&config(&server), "stranger", "127.0.0.1:7008", &["inference"]);
     let liar = register(&user(&wrong), "liar", "127.0.0.1:7009", &["inference"]);
     let one = register(&user(&right), "one", "127.0.0.1:7001", &["inference"]);

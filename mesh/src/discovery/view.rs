@@ -93,7 +93,10 @@ impl View {
         let mut inner = self.inner();
         for (role, members) in members {
             let nodes = members.into_iter().map(|member| {
-                (member.id.clone(), Entry { node: Node { member: Arc::new(member), created: 0, bytes: 0 }, missing: None })
+                (
+                    member.id.clone(),
+                    Entry { node: Node { member: Arc::new(member), created: 0, bytes: 0 }, missing: None },
+                )
             });
             inner.roles.entry(role).or_default().nodes.extend(nodes);
         }
@@ -164,7 +167,8 @@ impl View {
         }
         let known = inner.roles.entry(role.to_owned()).or_default();
         let id = node.member.id.clone();
-        let bytes: usize = known.nodes.iter().filter(|(known, _)| **known != id).map(|(_, entry)| entry.node.bytes).sum();
+        let bytes: usize =
+            known.nodes.iter().filter(|(known, _)| **known != id).map(|(_, entry)| entry.node.bytes).sum();
         if bytes + node.bytes > limits.bytes {
             known.cut = true;
             return Err(Skip::TooMany);
@@ -236,7 +240,11 @@ impl View {
             let before = role.nodes.len();
             role.nodes.retain(|_, entry| entry.missing.is_none_or(|since| now - since < limit));
             if role.nodes.len() < before {
-                tracing::info!(role = name, gone = before - role.nodes.len(), "nodes that the registry lacks are given up");
+                tracing::info!(
+                    role = name,
+                    gone = before - role.nodes.len(),
+                    "nodes that the registry lacks are given up"
+                );
                 changed.push(name.clone());
             }
         }
