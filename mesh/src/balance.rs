@@ -45,6 +45,7 @@ pub use config::Config;
 pub use connect::{Connect, ConnectError, Connecting, Plain, endpoint};
 pub(crate) use flight::{Carried, Flight};
 pub(crate) use marks::{AnyNode, Hedged, Model};
+pub(crate) use random::Random;
 pub use snapshot::{NodeSnapshot, NodeState, Snapshot};
 use tokio::{sync::watch, time::Instant};
 
@@ -57,7 +58,6 @@ use self::{
     metrics::Metrics,
     percentile::Latencies,
     pick::{Candidate, Standing, choose, price},
-    random::Random,
 };
 use crate::discovery::Members;
 

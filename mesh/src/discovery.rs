@@ -3,14 +3,35 @@
 //! A [`Discovery`] tells of a role's [`Members`] as they come and go. Balancing
 //! (`balance`) takes what it tells and never asks where it is from.
 //!
-//! Members are at fixed addresses ([`Fixed`]) so far.
+//! [`Mixed`] is what a process has: fixed addresses, names that are looked up again, and for all other
+//! roles the registry, an etcd in which every node stands under a lease ([`Registrar`]). `view` says when a
+//! node is given up; above all, never because the registry is away. A start without the registry serves
+//! from a snapshot of what was last known.
 
+mod backoff;
+mod config;
+mod dns;
+mod etcd;
 mod fixed;
+mod layout;
+mod listing;
+mod metrics;
+mod mixed;
+mod registrar;
+mod registry;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod view;
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+pub use config::Config;
+pub use dns::{Resolve, Resolving, System};
 pub use fixed::Fixed;
 use http::Uri;
+pub use mixed::{Mixed, Place, Seams, instance_id};
+pub use registrar::{Announcement, Registrar, Registration};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 

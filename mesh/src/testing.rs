@@ -1,5 +1,6 @@
 //! Help for tests of roles: a context with nothing behind it, and calls to make.
 
+mod etcd;
 mod redis;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -7,7 +8,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use http::Uri;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::redis::RedisServer;
+pub use self::{etcd::EtcdServer, redis::RedisServer};
 use crate::{
     Call, Channel, Context, Deadline, Mounted, Tenant,
     server::{self, Limits, Stack},
@@ -38,6 +39,12 @@ pub async fn listen(role: &Mounted) -> (Uri, DropGuard) {
     let (stop, stack) = (CancellationToken::new(), Stack::new(role.routes.clone()));
     tokio::spawn(server::serve(listener, stack, Limits::default(), stop.clone(), Duration::from_secs(1)));
     (uri, stop.drop_guard())
+}
+
+/// A port of loopback that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound listener").port()
 }
 
 /// A call for `tenant` with half a minute to go.

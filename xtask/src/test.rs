@@ -10,6 +10,7 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     python::packages(workspace)?;
     let servers = "by tests, which start their own on loopback";
     debian::require("redis-server", &["--version"], &["redis-server"], servers)?;
+    debian::require("etcd", &["--version"], &["etcd-server"], servers)?;
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {

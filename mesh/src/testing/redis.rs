@@ -2,11 +2,12 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
+
+use super::free_port;
 
 /// A `redis-server` of its own, which ends with this value.
 pub struct RedisServer {
@@ -138,11 +139,6 @@ impl RedisServer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener").port()
 }
 
 fn folder(port: u16) -> PathBuf {

@@ -1,0 +1,370 @@
+//! What is known of all roles, and when something of it is given up.
+//!
+//! The rules, with `settle` as twice the time that a lease lives and a little more:
+//!
+//! 1. While the registry is away nothing changes, however long that takes.
+//! 2. When it is back, or was silent for as long as half of a lease, or first answers somebody who knew of
+//!    nodes before, nodes may have had no chance to say that they are there: their leases may have ended,
+//!    or all data may be lost. For `settle` nothing is removed. What the registry lacks, or says is gone,
+//!    is *missing* from then on.
+//! 3. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
+//!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
+//!    write there, and calls to nodes that are gone fail no less without them.
+//! 4. At all other times a node that the registry says is gone is removed at once.
+//! 5. An entry that cannot be read leaves what was known of its node as it was.
+//! 6. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
+//!    one that is missing, and then the one that was registered last.
+//!
+//! Only this machine's monotonic clock and the registry's order of changes decide. No other machine's wall
+//! clock does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use http::Uri;
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    Member, Members, Source,
+    layout::Skip,
+    listing::{Limits, Listing, Node},
+    metrics,
+};
+
+/// How long the nodes of a role stay of which the registry has none.
+const LAST: Duration = Duration::from_secs(15 * 60);
+
+/// All roles as the registry told of them.
+pub(super) struct View(Mutex<Inner>);
+
+struct Inner {
+    settle: Duration,
+    limits: Limits,
+    roles: BTreeMap<String, Role>,
+    watched: BTreeMap<String, watch::Sender<Arc<Members>>>,
+    /// Watched roles of which something changed that was not published.
+    dirty: BTreeSet<String>,
+    source: Source,
+    as_of: SystemTime,
+    /// Until when nothing is removed.
+    settling: Option<Instant>,
+    /// Whether roles were left out for being too many.
+    roles_cut: bool,
+    /// Counts changes, for whoever keeps them.
+    changes: u64,
+}
+
+#[derive(Default)]
+struct Role {
+    nodes: BTreeMap<String, Entry>,
+    /// Whether nodes were left out for being too many.
+    cut: bool,
+}
+
+struct Entry {
+    node: Node,
+    /// Since when the registry, in reach, has lacked it.
+    missing: Option<Instant>,
+}
+
+impl View {
+    /// Nothing known so far.
+    pub(super) fn new(ttl: Duration, limits: Limits) -> Self {
+        Self(Mutex::new(Inner {
+            // Twice the time of a lease, and what it takes to find etcd again.
+            settle: ttl * 2 + Duration::from_secs(5),
+            limits,
+            roles: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            source: Source::Memory,
+            as_of: SystemTime::UNIX_EPOCH,
+            settling: None,
+            roles_cut: false,
+            changes: 0,
+        }))
+    }
+
+    /// What an earlier process knew.
+    pub(super) fn restore(&self, members: BTreeMap<String, Vec<Member>>, as_of: SystemTime) {
+        let mut inner = self.inner();
+        for (role, members) in members {
+            let nodes = members.into_iter().map(|member| {
+                (
+                    member.id.clone(),
+                    Entry { node: Node { member: Arc::new(member), created: 0, bytes: 0 }, missing: None },
+                )
+            });
+            inner.roles.entry(role).or_default().nodes.extend(nodes);
+        }
+        (inner.source, inner.as_of) = (Source::Snapshot, as_of);
+        inner.touch_all();
+        inner.publish();
+    }
+
+    /// The members of `role`. Also says whether the registry should be listed again for them.
+    pub(super) fn watch(&self, role: &str) -> (watch::Receiver<Arc<Members>>, bool) {
+        let mut inner = self.inner();
+        if let Some(sender) = inner.watched.get(role) {
+            return (sender.subscribe(), false);
+        }
+        let members = inner.members(role);
+        metrics::members(role, members.nodes.len(), members.source);
+        let sender = watch::Sender::new(Arc::new(members));
+        let receiver = sender.subscribe();
+        inner.watched.insert(role.to_owned(), sender);
+        (receiver, inner.roles_cut && !inner.roles.contains_key(role))
+    }
+
+    /// A list to fill.
+    pub(super) fn listing(&self) -> Listing {
+        let inner = self.inner();
+        Listing::new(inner.limits, inner.watched.keys().cloned().collect())
+    }
+
+    /// Takes over what the registry has. `back` says that it was out of reach before.
+    pub(super) fn listed(&self, listing: Listing, back: bool, now: Instant) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        let known = inner.roles.values().any(|role| !role.nodes.is_empty());
+        let mut listed = listing.roles;
+        for (name, role) in &mut inner.roles {
+            let told = listed.remove(name).unwrap_or_default();
+            role.take_over(told.nodes, told.cut, back, now);
+        }
+        for (name, told) in listed {
+            let mut role = Role::default();
+            role.take_over(told.nodes, told.cut, back, now);
+            inner.roles.insert(name, role);
+        }
+        inner.roles_cut = listing.roles_cut;
+        if back && known {
+            inner.settle(now);
+        }
+        inner.source = Source::Registry;
+        inner.as_of = SystemTime::now();
+        inner.changes += 1;
+        inner.touch_all();
+        inner.publish();
+    }
+
+    /// A node was written to the registry.
+    ///
+    /// # Errors
+    /// [`Skip::TooMany`] where there is no room for it.
+    pub(super) fn put(&self, role: &str, node: Node) -> Result<(), Skip> {
+        let mut inner = self.inner();
+        let limits = inner.limits;
+        if !inner.roles.contains_key(role) {
+            let unwatched = inner.roles.keys().filter(|role| !inner.watched.contains_key(*role)).count();
+            if unwatched >= limits.roles && !inner.watched.contains_key(role) {
+                inner.roles_cut = true;
+                return Err(Skip::TooMany);
+            }
+        }
+        let known = inner.roles.entry(role.to_owned()).or_default();
+        let id = node.member.id.clone();
+        let bytes: usize =
+            known.nodes.iter().filter(|(known, _)| **known != id).map(|(_, entry)| entry.node.bytes).sum();
+        if bytes + node.bytes > limits.bytes {
+            known.cut = true;
+            return Err(Skip::TooMany);
+        }
+        known.nodes.insert(id.clone(), Entry { node, missing: None });
+        let mut kept = Ok(());
+        if known.nodes.len() > limits.nodes {
+            // The first by id stay, as in a list.
+            known.cut = true;
+            if known.nodes.pop_last().is_some_and(|(last, _)| last == id) {
+                kept = Err(Skip::TooMany);
+            }
+        }
+        inner.touch(role);
+        kept
+    }
+
+    /// A node was removed from the registry. Returns whether the registry should be listed again, since
+    /// there is room now for nodes that were left out.
+    pub(super) fn delete(&self, role: &str, id: &str, now: Instant) -> bool {
+        let mut inner = self.inner();
+        let settling = inner.settling.is_some_and(|until| now < until);
+        let Some(known) = inner.roles.get_mut(role) else { return false };
+        let btree_map::Entry::Occupied(mut entry) = known.nodes.entry(id.to_owned()) else { return false };
+        if settling {
+            entry.get_mut().missing.get_or_insert(now);
+        } else {
+            entry.remove();
+        }
+        let again = known.cut;
+        inner.touch(role);
+        again
+    }
+
+    /// The registry was held up for a while: for some time from `now` on nothing is removed.
+    pub(super) fn settle(&self, now: Instant) {
+        self.inner().settle(now);
+    }
+
+    /// Something was heard of the registry: what is known is true now.
+    pub(super) fn heard(&self) {
+        self.inner().as_of = SystemTime::now();
+    }
+
+    /// The registry is out of reach.
+    pub(super) fn away(&self) {
+        let mut inner = self.inner();
+        if inner.source == Source::Registry {
+            inner.source = Source::Memory;
+            inner.touch_all();
+            inner.publish();
+        }
+    }
+
+    /// Removes what has been missing for long enough. To be called now and then.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut inner = self.inner();
+        let inner = &mut *inner;
+        if inner.as_of > SystemTime::UNIX_EPOCH {
+            metrics::age(SystemTime::now().duration_since(inner.as_of).unwrap_or_default().as_secs_f64());
+        }
+        if inner.source != Source::Registry {
+            return;
+        }
+        let mut changed = Vec::new();
+        for (name, role) in &mut inner.roles {
+            let some_left = role.nodes.values().any(|entry| entry.missing.is_none());
+            let limit = if some_left { inner.settle } else { LAST.max(inner.settle) };
+            let before = role.nodes.len();
+            role.nodes.retain(|_, entry| entry.missing.is_none_or(|since| now - since < limit));
+            if role.nodes.len() < before {
+                tracing::info!(
+                    role = name,
+                    gone = before - role.nodes.len(),
+                    "nodes that the registry lacks are given up"
+                );
+                changed.push(name.clone());
+            }
+        }
+        inner.roles.retain(|_, role| !role.nodes.is_empty() || role.cut);
+        for role in changed {
+            inner.touch(&role);
+        }
+        inner.publish();
+    }
+
+    /// Tells those who watch of what changed.
+    pub(super) fn publish(&self) {
+        self.inner().publish();
+    }
+
+    /// How often something changed.
+    pub(super) fn changes(&self) -> u64 {
+        self.inner().changes
+    }
+
+    /// Where the members are known from.
+    pub(super) fn source(&self) -> Source {
+        self.inner().source
+    }
+
+    /// All that is known.
+    pub(super) fn all(&self) -> BTreeMap<String, Vec<Arc<Member>>> {
+        let inner = self.inner();
+        inner.roles.keys().map(|role| (role.clone(), inner.members(role).nodes)).collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn settle(&mut self, now: Instant) {
+        self.settling = Some(now + self.settle);
+    }
+
+    fn touch(&mut self, role: &str) {
+        self.changes += 1;
+        if self.watched.contains_key(role) {
+            self.dirty.insert(role.to_owned());
+        }
+    }
+
+    fn touch_all(&mut self) {
+        self.dirty = self.watched.keys().cloned().collect();
+    }
+
+    fn publish(&mut self) {
+        for role in std::mem::take(&mut self.dirty) {
+            let members = self.members(&role);
+            let Some(sender) = self.watched.get(&role) else { continue };
+            sender.send_if_modified(|told| {
+                let same = told.source == members.source && told.nodes == members.nodes;
+                if !same {
+                    metrics::members(&role, members.nodes.len(), members.source);
+                    *told = Arc::new(members);
+                }
+                !same
+            });
+        }
+    }
+
+    /// One node for each address, in order of id.
+    fn members(&self, role: &str) -> Members {
+        let mut at: BTreeMap<String, &Entry> = BTreeMap::new();
+        let entries = self.roles.get(role).into_iter().flat_map(|role| role.nodes.values());
+        for entry in entries {
+            let worth = |entry: &Entry| (entry.missing.is_none(), entry.node.created);
+            match at.entry(address(&entry.node.member.uri)) {
+                btree_map::Entry::Vacant(place) => {
+                    place.insert(entry);
+                }
+                btree_map::Entry::Occupied(mut place) if worth(entry) > worth(place.get()) => {
+                    place.insert(entry);
+                }
+                btree_map::Entry::Occupied(_) => {}
+            }
+        }
+        let mut nodes: Vec<Arc<Member>> = at.values().map(|entry| Arc::clone(&entry.node.member)).collect();
+        nodes.sort_by(|one, other| one.id.cmp(&other.id));
+        Members { nodes, source: self.source, as_of: self.as_of }
+    }
+}
+
+impl Role {
+    /// Takes over what the registry has of this role; of an entry that it cannot read, there is no node.
+    fn take_over(&mut self, mut told: BTreeMap<String, Option<Node>>, cut: bool, back: bool, now: Instant) {
+        self.cut = cut;
+        if let (true, Some((last, _))) = (cut, told.last_key_value()) {
+            // Of what comes after the cut nothing is known.
+            self.nodes.retain(|id, _| id <= last);
+        }
+        for (id, entry) in &mut self.nodes {
+            match told.remove(id) {
+                Some(node) => {
+                    entry.missing = None;
+                    if let Some(node) = node {
+                        entry.node = node;
+                    }
+                }
+                // The time begins anew: while the registry was away nobody could register.
+                None if back => entry.missing = Some(now),
+                None => {
+                    entry.missing.get_or_insert(now);
+                }
+            }
+        }
+        let new = told.into_iter().filter_map(|(id, node)| Some((id, Entry { node: node?, missing: None })));
+        self.nodes.extend(new);
+    }
+}
+
+fn address(uri: &Uri) -> String {
+    uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

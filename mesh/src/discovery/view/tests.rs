@@ -1,0 +1,223 @@
+use super::*;
+use crate::discovery::{About, layout::told};
+
+const TTL: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(25);
+
+fn view() -> View {
+    View::new(TTL, Limits { nodes: 3, roles: 2, ..Limits::default() })
+}
+
+fn node(id: &str, address: &str, created: i64) -> Node {
+    let member = told(id, address, About::default()).unwrap();
+    Node { member: Arc::new(member), created, bytes: 100 }
+}
+
+/// A list of nodes of one role, each at an address of its own.
+fn list(view: &View, ids: &[&str]) -> Listing {
+    let mut listing = view.listing();
+    let nodes = ids.iter().map(|id| ((*id).to_owned(), Some(node(id, &format!("{id}:1"), 1))));
+    listing.roles.entry("r".into()).or_default().nodes.extend(nodes);
+    listing
+}
+
+fn ids(view: &View) -> Vec<String> {
+    view.publish();
+    let members = view.watch("r").0.borrow().clone();
+    members.nodes.iter().map(|node| node.id.clone()).collect()
+}
+
+fn source(view: &View) -> Source {
+    view.watch("r").0.borrow().source
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_reach_what_the_registry_says_holds_at_once() {
+    let view = view();
+    let now = Instant::now();
+    assert!(ids(&view).is_empty());
+    view.listed(list(&view, &["a", "b"]), true, now);
+    assert_eq!((ids(&view), source(&view)), (vec!["a".into(), "b".into()], Source::Registry));
+    view.put("r", node("c", "c:1", 5)).unwrap();
+    assert!(!view.delete("r", "a", now));
+    assert_eq!(ids(&view), ["b", "c"]);
+    view.delete("r", "b", now);
+    view.delete("r", "c", now);
+    assert!(ids(&view).is_empty(), "nodes that left one by one are gone, the last as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_registry_is_away_nothing_changes() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    assert_eq!(ids(&view).len(), 2);
+    view.away();
+    view.expire(now + Duration::from_secs(1_000_000));
+    assert_eq!((ids(&view).len(), source(&view)), (2, Source::Memory));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_have_time_to_register_again_and_only_then_are_given_up() {
+    let view = view();
+    let start = Instant::now();
+    view.listed(list(&view, &["a", "b", "c"]), true, start);
+    view.away();
+    let back = start + Duration::from_secs(60);
+    view.listed(list(&view, &[]), true, back);
+    assert_eq!((ids(&view).len(), source(&view)), (3, Source::Registry), "an empty list is not believed yet");
+    view.put("r", node("a", "a:1", 2)).unwrap();
+    // Its lease ended before it could renew it.
+    view.put("r", node("b", "b:1", 3)).unwrap();
+    view.delete("r", "b", back + TTL);
+    view.expire(back + SETTLE - Duration::from_secs(1));
+    assert_eq!(ids(&view), ["a", "b", "c"]);
+    view.expire(back + SETTLE);
+    assert_eq!(ids(&view), ["a", "b"], "c was never seen again");
+    view.expire(back + SETTLE + TTL);
+    assert_eq!(ids(&view), ["a"]);
+    view.delete("r", "a", back + SETTLE + TTL);
+    assert!(ids(&view).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_in_the_time_to_register_begins_it_anew() {
+    let view = view();
+    let start = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, start);
+    for outage in 1..5 {
+        view.away();
+        let back = start + TTL * outage * 2;
+        view.listed(list(&view, &["a"]), true, back);
+        view.expire(back + TTL);
+        assert_eq!(ids(&view).len(), 2);
+    }
+    view.expire(start + TTL * 8 + SETTLE);
+    assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_without_an_outage_does_not_give_missing_nodes_more_time() {
+    let view = view();
+    let start = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, start);
+    for again in 0..10 {
+        view.listed(list(&view, &["a"]), false, start + TTL * again);
+        view.expire(start + TTL * again);
+    }
+    assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_of_which_the_registry_has_none_left_stays_longer() {
+    let view = view();
+    let start = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, start);
+    view.away();
+    view.listed(list(&view, &[]), true, start);
+    view.expire(start + SETTLE * 2);
+    assert_eq!(ids(&view).len(), 2);
+    view.expire(start + LAST);
+    assert!(ids(&view).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_serves_until_the_registry_has_had_its_say() {
+    let view = view();
+    let members = ["a", "b"].map(|id| told(id, &format!("{id}:1"), About::default()).unwrap());
+    let as_of = SystemTime::UNIX_EPOCH + Duration::from_secs(77);
+    view.restore(BTreeMap::from([("r".to_owned(), members.to_vec())]), as_of);
+    assert_eq!((ids(&view).len(), source(&view)), (2, Source::Snapshot));
+    assert_eq!(view.watch("r").0.borrow().as_of, as_of);
+    view.away();
+    assert_eq!(source(&view), Source::Snapshot, "it never was in reach");
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "c"]), true, now);
+    assert_eq!((ids(&view).len(), source(&view)), (3, Source::Registry));
+    view.expire(now + SETTLE);
+    assert_eq!(ids(&view), ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_cannot_be_read_leaves_its_node() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a"]), true, now);
+    let mut listing = view.listing();
+    listing.roles.entry("r".into()).or_default().nodes.extend([("a".into(), None), ("b".into(), None)]);
+    view.listed(listing, true, now);
+    view.expire(now + LAST * 2);
+    assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_nodes_at_one_address_the_one_that_was_registered_last_counts() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &[]), true, now);
+    view.put("r", node("new", "host:1", 9)).unwrap();
+    view.put("r", node("old", "HOST:1", 4)).unwrap();
+    view.put("r", node("other", "host:2", 1)).unwrap();
+    assert_eq!(ids(&view), ["new", "other"]);
+    view.delete("r", "new", now);
+    assert_eq!(ids(&view), ["old", "other"]);
+    // After an outage, one that is there counts more than one that is not.
+    view.away();
+    let mut listing = view.listing();
+    let only = BTreeMap::from([("third".to_owned(), Some(node("third", "host:1", 2)))]);
+    listing.roles.entry("r".into()).or_default().nodes = only;
+    view.listed(listing, true, now);
+    assert_eq!(ids(&view), ["other", "third"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_too_many_nodes_the_first_by_id_are_kept_and_room_is_filled() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "c", "d"]), true, now);
+    assert_eq!(view.put("r", node("e", "e:1", 2)), Err(Skip::TooMany));
+    assert_eq!(view.put("r", node("a", "a:1", 3)), Ok(()));
+    assert_eq!(ids(&view), ["a", "b", "c"]);
+    assert!(view.delete("r", "b", now), "there is room for d and e, which only a list tells of");
+    let huge = Node { bytes: usize::MAX / 2, ..node("b", "b:1", 4) };
+    assert_eq!(view.put("r", huge), Err(Skip::TooMany));
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_that_nobody_calls_are_bounded_and_one_that_is_called_asks_for_a_list() {
+    let view = view();
+    view.listed(list(&view, &["a"]), true, Instant::now());
+    assert_eq!(view.put("s", node("a", "a:1", 2)), Ok(()));
+    assert_eq!(view.put("t", node("a", "a:1", 2)), Err(Skip::TooMany));
+    assert!(view.watch("t").1 && !view.watch("r").1);
+    assert_eq!(view.put("t", node("a", "a:1", 2)), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_told_of_what_did_not_change() {
+    let view = view();
+    view.listed(list(&view, &["a"]), true, Instant::now());
+    let mut members = view.watch("r").0;
+    members.borrow_and_update();
+    view.listed(list(&view, &["a"]), false, Instant::now());
+    view.put("r", node("a", "a:1", 1)).unwrap();
+    view.publish();
+    assert!(!members.has_changed().unwrap());
+    view.put("r", node("b", "b:1", 1)).unwrap();
+    view.publish();
+    assert!(members.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_was_held_up_is_given_time() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    view.settle(now);
+    view.delete("r", "a", now);
+    view.put("r", node("a", "a:1", 7)).unwrap();
+    view.delete("r", "b", now);
+    assert_eq!(ids(&view), ["a", "b"]);
+    view.expire(now + SETTLE);
+    assert_eq!(ids(&view), ["a"]);
+}
