@@ -20,8 +20,11 @@ pub(crate) struct Config {
     pub(crate) data: DataFolder,
     /// The node's own listener and its drain.
     pub(crate) node: NodeConfig,
-    /// Roles that run elsewhere: role to URL, or to several with commas between, which take turns.
+    /// Roles that run elsewhere: role to URL, or to several with commas between. `dns://host:port` stands for
+    /// every address of that name.
     pub(crate) peers: BTreeMap<String, String>,
+    pub(crate) discovery: switchboard_mesh::discovery::Config,
+    pub(crate) identity: switchboard_mesh::identity::Config,
     pub(crate) balance: switchboard_mesh::balance::Config,
     pub(crate) overload: switchboard_mesh::overload::Config,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
@@ -97,6 +100,9 @@ impl Config {
     /// # Errors
     /// The first key whose value is not allowed.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.node.check()?;
+        self.discovery.check()?;
+        self.identity.check()?;
         self.balance.check()?;
         self.overload.check()?;
         self.telemetry.check()?;
@@ -118,7 +124,7 @@ impl Config {
                 return Err(Invalid::new(
                     key,
                     url,
-                    "a URL such as http://127.0.0.1:7070, or several with commas between",
+                    "a URL such as http://127.0.0.1:7070 or dns://policy.example:7070, or several with commas between",
                 ));
             }
         }
@@ -133,7 +139,11 @@ impl Config {
 
 /// The URLs of a list; none where one of them is not usable.
 fn addresses(list: &str) -> Option<Vec<http::Uri>> {
-    let usable = |uri: &http::Uri| uri.scheme_str() == Some("http") && uri.host().is_some();
+    let usable = |uri: &http::Uri| match uri.scheme_str() {
+        Some("http") => uri.host().is_some(),
+        Some("dns") => uri.host().is_some() && uri.port_u16().is_some(),
+        _ => false,
+    };
     list.split(',').map(|url| url.trim().parse().ok().filter(usable)).collect()
 }
 

@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use futures::future::try_join_all;
 use switchboard_gateway::keys::Keys;
 use switchboard_mesh::{
-    Context,
-    bootstrap::{self, Signals, Wiring},
+    Context, balance,
+    bootstrap::{self, Elsewhere, Life, Signals, Wiring},
     config as mesh_config,
+    discovery::{Mixed, Place, Registrar, Seams},
+    identity::Identity,
     overload::Overload,
     telemetry,
 };
@@ -29,12 +31,25 @@ impl Node {
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Self> {
         let telemetry = telemetry::start(&config.telemetry)?;
         mesh_config::writable_folder("data", &config.data.0)?;
-        let wiring = wiring(config, roles).await?;
-        let ctx = Context::wired(config.data.0.clone(), wiring);
+        let ctx = Context::wired(config.data.0.clone(), wiring(config, roles).await?);
         // In dependency order nothing would be gained: a role reaches its peers only when it serves.
         let mounted = try_join_all(roles.iter().map(|role| role.start(config, &ctx))).await?;
         let running = bootstrap::Node::new(ctx.clone(), mounted, telemetry, config.node.drain);
         Ok(Self { ctx, running })
+    }
+
+    /// Refuses to go on where other nodes would not believe that this one is what it serves.
+    ///
+    /// # Errors
+    /// A role that the node's certificate does not name.
+    pub(crate) fn is_believed(&self, served: &[&str]) -> Result<()> {
+        let Some(own) = self.ctx.identity.own() else { return Ok(()) };
+        if let Some(role) = served.iter().find(|role| !own.has(role)) {
+            bail!(
+                "identity.certificate is for {own}, and this process serves {role}: others would refuse it"
+            );
+        }
+        Ok(())
     }
 
     /// Opens the gateway's two doors. Returns their addresses, HTTP and gRPC.
@@ -65,6 +80,16 @@ impl Node {
             None => None,
         };
         Ok((address, metrics))
+    }
+
+    /// Puts the roles, which listen on `address`, into the registry where the configuration names one.
+    ///
+    /// # Errors
+    /// An address that nobody else can call.
+    pub(crate) fn announce(&mut self, config: &Config, address: SocketAddr) -> Result<()> {
+        let Some(registrar) = Registrar::open(&config.discovery, &Seams::default())? else { return Ok(()) };
+        let address = config.discovery.advertised(address)?;
+        Ok(self.running.announce(registrar, address, &config.node.zone)?)
     }
 
     /// Reports the whole node as serving. Signals that come from now on end it well.
@@ -99,10 +124,23 @@ impl Node {
 ///
 /// # Errors
 /// A file that cannot be used.
-pub(crate) async fn wiring(config: &Config, _here: &[Role]) -> Result<Wiring> {
-    Ok(Wiring {
-        balance: config.balance.clone(),
-        overload: Overload::new(config.overload.clone()),
-        ..Wiring::fixed(config.remote())
-    })
+pub(crate) async fn wiring(config: &Config, here: &[Role]) -> Result<Wiring> {
+    let (life, peers, files) = (Life::default(), config.remote(), config.identity.clone());
+    let identity = tokio::task::spawn_blocking(move || Identity::load(&files)).await??;
+    let place = Place {
+        data: config.data.0.clone(),
+        stop: life.stop.clone(),
+        tasks: &life.tasks,
+        seams: Seams::default(),
+    };
+    let discovery = Arc::new(Mixed::start(&config.discovery, &peers, place)?);
+    let elsewhere = if config.discovery.etcd.is_empty() {
+        Elsewhere::These(peers.into_keys().collect())
+    } else {
+        let here = here.iter().map(|role| role.name().to_owned());
+        Elsewhere::AllBut(here.filter(|role| !peers.contains_key(role)).collect())
+    };
+    let balance = balance::Config { zone: config.node.zone.clone(), ..config.balance.clone() };
+    let overload = Overload::new(config.overload.clone());
+    Ok(Wiring { discovery, elsewhere, balance, identity, overload, life })
 }

@@ -63,6 +63,17 @@ pub struct Wiring {
     pub identity: Identity,
     /// Bounds what others may ask of this process at once.
     pub overload: Overload,
+    /// The life of the process, which the parts above may be bound to.
+    pub life: Life,
+}
+
+/// The life of a process.
+#[derive(Clone, Default)]
+pub struct Life {
+    /// Cancelled when it drains.
+    pub stop: CancellationToken,
+    /// Holds every background task; the drain waits for them.
+    pub tasks: TaskTracker,
 }
 
 /// The roles that are called over the network.
@@ -92,6 +103,7 @@ impl Wiring {
             balance: balance::Config::default(),
             identity: Identity::plain(),
             overload: Overload::default(),
+            life: Life::default(),
         }
     }
 }
@@ -140,14 +152,15 @@ impl Context {
     /// A context over `data` that reaches others by `wiring`.
     #[must_use]
     pub fn wired(data: PathBuf, wiring: Wiring) -> Self {
+        let Life { stop, tasks } = wiring.life.clone();
         Self {
             peers: Arc::default(),
             identity: wiring.identity.clone(),
             wiring: Arc::new(wiring),
             models: watch::Sender::default(),
             data,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            stop,
+            tasks,
             health: Health::default(),
         }
     }

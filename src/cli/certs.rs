@@ -3,6 +3,7 @@
 mod files;
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -50,7 +51,7 @@ pub(crate) struct DevArgs {
     #[arg(long = "role", value_name = "ROLE[,ROLE]", value_parser = roles)]
     roles: Vec<Roles>,
     /// Days that the certificates are valid
-    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=825))]
+    #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(u16).range(1..=825))]
     days: u16,
     /// SPIFFE trust domain; nodes have it as `identity.domain`
     #[arg(long, default_value_t = identity::Config::default().domain)]
@@ -66,6 +67,8 @@ pub(crate) struct DevArgs {
 /// Roles of one certificate.
 type Roles = Vec<String>;
 
+/// Days that a certificate is valid.
+const DAYS: u16 = 90;
 /// Days that the authority is valid.
 const AUTHORITY_DAYS: u64 = 3650;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -109,7 +112,7 @@ fn dev(args: DevArgs) -> Result<ExitCode> {
     let authority = Authority::open(&args.out, args.force)?;
     let every = || all().map(|role| vec![role.to_owned()]).collect();
     let wanted: Vec<Roles> = if args.roles.is_empty() { every() } else { args.roles.clone() };
-    let made = wanted.into_iter().map(|roles| authority.certify(roles, &args));
+    let made = wanted.into_iter().map(|roles| authority.certify(roles, &args.domain, args.days));
     let made = made.collect::<Result<Vec<_>>>()?;
     if args.json {
         show::line(&as_json(&authority, &args.domain, &made).to_string());
@@ -130,6 +133,28 @@ fn dev(args: DevArgs) -> Result<ExitCode> {
         time(authority.until)
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes certificates for every role, the gateway and the operator in `folder`, by its authority or a new one.
+/// Returns the configuration of each.
+///
+/// # Errors
+/// A file that cannot be written, or an authority that cannot be used.
+pub(super) fn for_all(folder: &Path, domain: &str) -> Result<BTreeMap<String, identity::Config>> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+    let authority = Authority::open(folder, false)?;
+    let each = all().map(|role| {
+        let made = authority.certify(vec![role.to_owned()], domain, DAYS)?;
+        let config = identity::Config {
+            certificate: made.certificate,
+            key: made.key,
+            authorities: authority.certificate.clone(),
+            domain: domain.to_owned(),
+        };
+        Ok((role.to_owned(), config))
+    });
+    each.collect()
 }
 
 /// The authority in a folder.
@@ -174,14 +199,14 @@ impl Authority {
     }
 
     /// Makes a certificate for `roles`, in place of one that is there.
-    fn certify(&self, roles: Roles, args: &DevArgs) -> Result<Made> {
+    fn certify(&self, roles: Roles, domain: &str, days: u16) -> Result<Made> {
         let name = roles.join("-");
         let now = SystemTime::now();
-        let until = (now + DAY * u32::from(args.days)).min(self.until);
+        let until = (now + DAY * u32::from(days)).min(self.until);
         let mut params = CertificateParams::default();
         (params.not_before, params.not_after) = ((now - SLACK).into(), until.into());
         params.distinguished_name = named(&name);
-        let id = format!("spiffe://{}/role/{}", args.domain, roles.join("/"));
+        let id = format!("spiffe://{domain}/role/{}", roles.join("/"));
         params.subject_alt_names = vec![
             SanType::URI(id.try_into()?),
             // For tools that look for a host's name; nodes do not.
@@ -204,7 +229,7 @@ impl Authority {
             certificate: certificate.clone(),
             key: key.clone(),
             authorities: self.certificate.clone(),
-            domain: args.domain.clone(),
+            domain: domain.to_owned(),
         };
         identity::Identity::load(&config)?;
         Ok(Made { roles, certificate, key, until })

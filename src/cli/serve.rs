@@ -16,8 +16,8 @@ use crate::{
 /// Flags of `serve`.
 #[derive(Args)]
 pub(crate) struct ServeArgs {
-    /// Role to serve, `gateway` among them; may be repeated. Roles that these call are found under
-    /// `[peers]`
+    /// Role to serve, `gateway` among them; may be repeated. Roles that these call are found by
+    /// `[discovery]`, or under `[peers]`
     #[arg(long = "role", required = true, value_parser = served, value_name = "ROLE")]
     roles: Vec<Served>,
     /// Where to listen for other nodes; port 0 takes a free one. Sets `node.listen`
@@ -70,7 +70,9 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
             Served::Gateway => None,
         })
         .collect();
-    let node = Node::start(&config, &roles).await?;
+    let names: Vec<&str> = served.iter().map(|served| served.name()).collect();
+    let mut node = Node::start(&config, &roles).await?;
+    node.is_believed(&names)?;
     // A gateway alone has nothing for other nodes, and its metrics at its own door.
     let inner = if roles.is_empty() { None } else { Some(node.listen(&config).await?) };
     let doors = if served.contains(&Served::Gateway) {
@@ -83,7 +85,9 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
         None
     };
     let signals = node.ready()?;
-    let names: Vec<&str> = served.iter().map(|served| served.name()).collect();
+    if let Some((address, _)) = inner {
+        node.announce(&config, address)?;
+    }
     let url = |address: SocketAddr| format!("http://{address}");
     let metrics = inner.and_then(|(_, metrics)| metrics).map(|address| format!("{}/metrics", url(address)));
     if args.json {

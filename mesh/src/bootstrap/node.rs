@@ -3,14 +3,24 @@
 //! A binary starts telemetry, makes a [`Context`], starts its roles with it and mounts them here; then
 //! it opens its doors, says that it is ready, and serves until a signal.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use axum::{Json, Router, extract::State, routing::get};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{Context, Mounted, Signals};
-use crate::{config::empty_is_none, health::Health, server, telemetry::Telemetry};
+use crate::{
+    config::{Invalid, empty_is_none},
+    discovery::{self, About, Announcement, Registrar, Registration},
+    health::Health,
+    server,
+    telemetry::Telemetry,
+};
 
 /// The section `[node]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,11 +35,33 @@ pub struct NodeConfig {
     /// How long open calls may take to finish once the node drains.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// The zone that this node runs in, such as `eu-west-1a`: calls stay in it while it has enough. Empty
+    /// where zones do not matter.
+    pub zone: String,
+}
+
+impl NodeConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The key and what is allowed.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.zone.len() > 64 || !self.zone.chars().all(|c| c.is_ascii_graphic()) {
+            let allowed = "empty, or up to 64 letters, digits and signs";
+            return Err(Invalid::new("node.zone", &self.zone, allowed));
+        }
+        Ok(())
+    }
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { listen: ([127, 0, 0, 1], 7070).into(), metrics: None, drain: Duration::from_secs(10) }
+        Self {
+            listen: ([127, 0, 0, 1], 7070).into(),
+            metrics: None,
+            drain: Duration::from_secs(10),
+            zone: String::new(),
+        }
     }
 }
 
@@ -50,6 +82,10 @@ pub enum NodeError {
     Signals(#[source] std::io::Error),
 }
 
+/// How long a node that has taken itself out of the registry still takes calls: those who follow the registry
+/// hear of it within milliseconds.
+const FAREWELL: Duration = Duration::from_millis(300);
+
 /// A set of roles that runs in this process.
 pub struct Node {
     /// What its roles were started with.
@@ -57,6 +93,7 @@ pub struct Node {
     mounted: Vec<Mounted>,
     telemetry: Telemetry,
     drain: Duration,
+    registration: Option<Registration>,
 }
 
 impl Node {
@@ -74,7 +111,7 @@ impl Node {
             );
         }
         ctx.tasks.spawn(ctx.identity.clone().watch(ctx.stop.clone()));
-        Self { ctx, mounted, telemetry, drain }
+        Self { ctx, mounted, telemetry, drain, registration: None }
     }
 
     /// A function that renders all metrics, for a scrape endpoint.
@@ -127,6 +164,33 @@ impl Node {
         Ok(bound)
     }
 
+    /// Puts the node into the registry, so that others find its roles at `address`, `host:port`, in `zone`,
+    /// with the models that it tells of. To be called when it serves.
+    ///
+    /// # Errors
+    /// An address that nobody can call.
+    pub fn announce(&mut self, registrar: Registrar, address: String, zone: &str) -> Result<(), Invalid> {
+        let started_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let about = About {
+            zone: zone.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: started_at.as_secs(),
+            models: self.ctx.models.borrow().clone(),
+        };
+        let (told, about) = watch::channel(about);
+        let (mut models, stop) = (self.ctx.models.subscribe(), self.ctx.stop.clone());
+        self.ctx.tasks.spawn(stop.run_until_cancelled_owned(async move {
+            while models.changed().await.is_ok() {
+                let now = models.borrow_and_update().clone();
+                told.send_modify(|about| about.models = now);
+            }
+        }));
+        let roles = self.mounted.iter().map(|mounted| mounted.role.to_owned()).collect();
+        let announcement = Announcement { id: discovery::instance_id(), address, roles, about };
+        self.registration = Some(registrar.register(announcement, &self.ctx.stop, &self.ctx.tasks)?);
+        Ok(())
+    }
+
     /// Reports the whole node as serving. Signals that come from now on end it well.
     ///
     /// # Errors
@@ -144,8 +208,13 @@ impl Node {
         self.stop().await;
     }
 
-    /// Drains and flushes.
-    pub async fn stop(self) {
+    /// Leaves the registry, drains and flushes.
+    pub async fn stop(mut self) {
+        if let Some(registration) = self.registration.take() {
+            self.ctx.health.stop();
+            registration.withdraw().await;
+            tokio::time::sleep(FAREWELL).await;
+        }
         self.ctx.drain(self.drain).await;
         drop(self.mounted);
         // Exporters may block on the network; they are flushed off the runtime's own threads.

@@ -38,8 +38,6 @@ pub struct Config {
     /// `host:port` that others reach this node at; port 0 stands for the one of `node.listen`. Empty takes
     /// all of `node.listen`.
     pub advertise: String,
-    /// The zone that this node runs in, such as `eu-west-1a`; empty where zones do not matter.
-    pub zone: String,
     /// How often names of peers written `dns://host:port` are looked up again, 1 s to 1 h.
     #[serde(with = "humantime_serde")]
     pub dns_interval: Duration,
@@ -58,7 +56,6 @@ impl Default for Config {
             ttl: Duration::from_secs(12),
             snapshot: "members".into(),
             advertise: String::new(),
-            zone: String::new(),
             dns_interval: Duration::from_secs(10),
         }
     }
@@ -110,10 +107,6 @@ impl Config {
         if !self.advertise.is_empty() && split(&self.advertise).is_none() {
             let allowed = "empty, or host:port that others can reach, such as 10.0.0.7:7070";
             return Err(Invalid::new("discovery.advertise", &self.advertise, allowed));
-        }
-        if self.zone.len() > 64 || !self.zone.chars().all(|c| c.is_ascii_graphic()) {
-            let allowed = "empty, or up to 64 letters, digits and signs";
-            return Err(Invalid::new("discovery.zone", &self.zone, allowed));
         }
         within("discovery.dns_interval", self.dns_interval.as_secs_f64(), 1.0..=3600.0)
     }
@@ -218,7 +211,6 @@ mod tests {
             ("discovery.snapshot", refusal(|config| config.snapshot = "../members".into())),
             ("discovery.advertise", refusal(|config| config.advertise = "host".into())),
             ("discovery.advertise", refusal(|config| config.advertise = "0.0.0.0:7070".into())),
-            ("discovery.zone", refusal(|config| config.zone = "a b".into())),
             ("discovery.dns_interval", refusal(|config| config.dns_interval = Duration::ZERO)),
         ] {
             assert!(error.starts_with(key), "{key}: {error}");

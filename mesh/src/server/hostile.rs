@@ -54,7 +54,9 @@ impl Rig {
 }
 
 fn request() -> http::request::Builder {
-    Request::post(format!("http://node{CHECK}")).header("content-type", "application/grpc").header("te", "trailers")
+    Request::post(format!("http://node{CHECK}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
 }
 
 /// A message of gRPC: whether it is compressed, its length, and what is in it.
@@ -159,7 +161,9 @@ async fn tenants_in_disguise_are_no_tenants() {
     let mut client = rig.connect().await;
     let check = |name: &str| request().header(call::TENANT, name.as_bytes());
     assert_eq!(ask(&mut client, check("acme"), message(false, b"")).await, Code::Ok);
-    for disguise in ["", "Acme", "acme ,globex", "acme,globex", "../acme", "acme%00", "a\u{441}me", "acme\u{200b}"] {
+    for disguise in
+        ["", "Acme", "acme ,globex", "acme,globex", "../acme", "acme%00", "a\u{441}me", "acme\u{200b}"]
+    {
         let code = ask(&mut client, check(disguise), message(false, b"")).await;
         assert_eq!(code, Code::InvalidArgument, "{disguise:?}");
     }

@@ -1,10 +1,12 @@
 //! `up --processes`: a process for each role and one for the gateway, kept running.
 //!
-//! Each is this program with `serve --role R`. It holds the other end of its standard input: when this
+//! They talk over mTLS, with certificates of the configuration or such as are made for it. Each is this program with `serve --role R`. It holds the other end of its standard input: when this
 //! process ends, however it does, its children see that and drain.
 
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
+    path::PathBuf,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -21,7 +23,11 @@ use tokio::{
 };
 
 use super::{Ready, UpArgs, first_key};
-use crate::{cli::Global, config::Config, roles::Role};
+use crate::{
+    cli::{Global, certs},
+    config::Config,
+    roles::Role,
+};
 
 /// Loading models takes the longest.
 const START: Duration = Duration::from_secs(120);
@@ -120,29 +126,44 @@ pub(super) async fn up(global: &Global, config: &Config, args: &UpArgs, tenant: 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every role on a port of its own, and the gateway.
+/// Every role on a port of its own, and the gateway. They find each other in the registry where the
+/// configuration names one, else at the addresses that are chosen here.
 fn plans(global: &Global, config: &Config, args: &UpArgs) -> Result<(Vec<Plan>, Plan)> {
     let mut common = Vec::new();
     if let Some(file) = &global.config {
         common.extend(["--config".to_owned(), file.display().to_string()]);
     }
     common.extend(["--data".to_owned(), config.data.0.display().to_string()]);
-    let mut set = |key: &str, value: String| common.extend(["--set".to_owned(), format!("{key}={value}")]);
-    for (key, value) in &global.set {
-        set(key, value.clone());
-    }
+    let set = |key: &str, value: String| ["--set".to_owned(), format!("{key}={value}")];
+    common.extend(global.set.iter().flat_map(|(key, value)| set(key, value.clone())));
     // Held together until all are known, so that none is given twice.
     let held: Vec<_> =
         Role::ALL.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let mut addresses = Vec::new();
-    for (role, listener) in Role::ALL.iter().zip(&held) {
-        let address = listener.local_addr()?;
-        set(&format!("peers.{}", role.name()), format!("http://{address}"));
-        addresses.push(address);
-    }
+    let addresses = held.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
     drop(held);
+    if config.discovery.etcd.is_empty() {
+        for (role, address) in Role::ALL.iter().zip(&addresses) {
+            common.extend(set(&format!("peers.{}", role.name()), format!("http://{address}")));
+        }
+    }
+    let identities = match config.identity.is_plain() {
+        true => certs::for_all(&config.data.0.join("certs"), &config.identity.domain)?,
+        false => BTreeMap::new(),
+    };
     let serve = |name: &'static str, more: &[String]| {
         let mut arguments = common.clone();
+        // They share the data folder.
+        arguments.extend(set("discovery.snapshot", format!("members-{name}")));
+        if let Some(identity) = identities.get(name) {
+            let files = [
+                ("certificate", &identity.certificate),
+                ("key", &identity.key),
+                ("authorities", &identity.authorities),
+            ];
+            let file =
+                |(key, file): (&str, &PathBuf)| set(&format!("identity.{key}"), file.display().to_string());
+            arguments.extend(files.into_iter().flat_map(file));
+        }
         arguments.extend(["serve", "--json", "--attached", "--role", name].map(str::to_owned));
         arguments.extend_from_slice(more);
         Plan { name, arguments }
@@ -151,8 +172,8 @@ fn plans(global: &Global, config: &Config, args: &UpArgs) -> Result<(Vec<Plan>, 
     let roles =
         roles.map(|(role, address)| serve(role.name(), &["--listen".to_owned(), address.to_string()]));
     let doors = [("gateway.http", args.http), ("gateway.grpc", args.grpc)];
-    let doors = doors.into_iter().filter_map(|(key, address)| Some(format!("{key}={}", address?)));
-    let doors: Vec<_> = doors.flat_map(|door| ["--set".to_owned(), door]).collect();
+    let doors = doors.into_iter().filter_map(|(key, address)| Some(set(key, address?.to_string())));
+    let doors: Vec<_> = doors.flatten().collect();
     Ok((roles.collect(), serve(switchboard_gateway::ROLE, &doors)))
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_mesh::{
     bootstrap::NodeConfig,
     config::{ConfigError, Process},
-    overload, telemetry, terminal,
+    discovery, identity, overload, telemetry, terminal,
 };
 
 use crate::Global;
@@ -19,6 +19,8 @@ use crate::Global;
 pub(crate) struct Config {
     /// The listeners and the drain.
     pub(crate) node: NodeConfig,
+    pub(crate) discovery: discovery::Config,
+    pub(crate) identity: identity::Config,
     pub(crate) overload: overload::Config,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) inference: switchboard_model_server::Config,
@@ -30,6 +32,8 @@ impl Default for Config {
         let node = NodeConfig { listen: ([127, 0, 0, 1], 8091).into(), ..NodeConfig::default() };
         Self {
             node,
+            discovery: Default::default(),
+            identity: Default::default(),
             overload: Default::default(),
             telemetry: Default::default(),
             inference: Default::default(),
@@ -46,6 +50,9 @@ pub(crate) fn load(file: Option<PathBuf>, overrides: &[(String, String)]) -> Res
     let usual = PathBuf::from("model-server.toml");
     let file = file.or_else(|| usual.is_file().then_some(usual));
     let config: Config = switchboard_mesh::config::load(file.as_deref(), &Process, overrides)?;
+    config.node.check()?;
+    config.discovery.check()?;
+    config.identity.check()?;
     config.overload.check()?;
     config.telemetry.check()?;
     config.inference.check()?;

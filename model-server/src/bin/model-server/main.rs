@@ -1,19 +1,22 @@
 //! The program `model-server`: a node that runs models and nothing else.
 //!
-//! It reads the sections `[node]`, `[inference]` and `[telemetry]`, as `switchboard serve --role
-//! inference` does, and has no other role in it: the one to put on machines with many cores or a GPU.
+//! It reads the sections `[node]`, `[discovery]`, `[identity]`, `[overload]`, `[inference]` and `[telemetry]`, as
+//! `switchboard serve --role inference` does, and has no other role in it: the one to put on machines with many
+//! cores or a GPU.
 
 mod check;
 mod config;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use mesh::{
     Call, Context, Deadline, Tenant,
     bootstrap::{Node, Wiring},
     config::ConfigError,
+    discovery::{Registrar, Seams},
+    identity::Identity,
     overload::Overload,
     telemetry, terminal,
 };
@@ -141,9 +144,14 @@ async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
     let telemetry = telemetry::start(&config.telemetry)?;
     // No state is kept: the data folder is for roles that have some.
     let overload = Overload::new(config.overload);
-    let ctx = Context::wired(PathBuf::new(), Wiring { overload, ..Wiring::fixed(Default::default()) });
+    let identity = tokio::task::spawn_blocking(move || Identity::load(&config.identity)).await??;
+    if let Some(own) = identity.own().filter(|own| !own.has(ROLE)) {
+        bail!("identity.certificate is for {own}, and this process serves {ROLE}: others would refuse it");
+    }
+    let wiring = Wiring { overload, identity, ..Wiring::fixed(Default::default()) };
+    let ctx = Context::wired(PathBuf::new(), wiring);
     let mounted = switchboard_model_server::start(config.inference, &ctx).await?;
-    let node = Node::new(ctx, vec![mounted], telemetry, config.node.drain);
+    let mut node = Node::new(ctx, vec![mounted], telemetry, config.node.drain);
     let address = node.listen(config.node.listen, switchboard_proto::DESCRIPTORS).await?;
     let metrics = match config.node.metrics {
         Some(address) => Some(node.scrape(address).await?),
@@ -154,6 +162,9 @@ async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> {
     let models = listing::ask(node.ctx.channel(ROLE), &call).await;
     let models = models.context("the loaded models cannot be listed")?;
     let signals = node.ready()?;
+    if let Some(registrar) = Registrar::open(&config.discovery, &Seams::default())? {
+        node.announce(registrar, config.discovery.advertised(address)?, &config.node.zone)?;
+    }
     let ready_ms = began.elapsed().as_millis();
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     if args.json {
