@@ -357,7 +357,7 @@ async fn users_have_a_password() {
     let one = register(&user(&right), "one", "127.0.0.1:7001", &["inference"]);
     let looker = Looker::start(&user(&right), folder.path(), Seams::default());
     looker.watch("inference").until(Source::Registry, &["one"]).await;
-    assert!(one.registration.is_registered());
+    timeout(Duration::from_secs(60), one.registration.registered()).await.unwrap();
     assert!(!liar.registration.is_registered() && !stranger.registration.is_registered());
     // A password that was changed is read again.
     std::fs::write(&wrong, "hush").unwrap();
