@@ -3,7 +3,13 @@
 mod etcd;
 mod redis;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use http::Uri;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -41,10 +47,22 @@ pub async fn listen(role: &Mounted) -> (Uri, DropGuard) {
     (uri, stop.drop_guard())
 }
 
-/// A port of loopback that was free a moment ago.
+/// A port of loopback that is free, and that nobody else gets by asking the system for one: a server that is
+/// stopped finds it free when it starts again.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener").port()
+    // Below the ports that Linux gives to whoever asks for any, and another part of them for each process.
+    const FIRST: u32 = 16_000;
+    const COUNT: u32 = 16_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(211);
+    for _ in 0..COUNT {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        let port = u16::try_from(FIRST + number).expect("below 32,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of loopback is free");
 }
 
 /// A call for `tenant` with half a minute to go.

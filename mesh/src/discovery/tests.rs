@@ -357,11 +357,51 @@ async fn users_have_a_password() {
     let one = register(&user(&right), "one", "127.0.0.1:7001", &["inference"]);
     let looker = Looker::start(&user(&right), folder.path(), Seams::default());
     looker.watch("inference").until(Source::Registry, &["one"]).await;
-    assert!(one.registration.is_registered());
+    timeout(Duration::from_secs(60), one.registration.registered()).await.unwrap();
     assert!(!liar.registration.is_registered() && !stranger.registration.is_registered());
     // A password that was changed is read again.
     std::fs::write(&wrong, "hush").unwrap();
     looker.watch("inference").until(Source::Registry, &["liar", "one"]).await;
     one.registration.withdraw().await;
     looker.watch("inference").until(Source::Registry, &["liar"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_secure_the_way_to_etcd() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    let folder = TempDir::new().unwrap();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (ours, foreign) = (authority("ours"), authority("foreign"));
+    let write = |name: &str, pem: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    };
+    let made = |name: &str| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        // etcd calls itself with its own.
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &ours).unwrap();
+        (write(&format!("{name}.pem"), certificate.pem()), write(&format!("{name}.key"), key.serialize_pem()))
+    };
+    let ((server, server_key), (node, node_key)) = (made("server"), made("node"));
+    let (ours, foreign) = (write("ours.pem", ours.pem()), write("foreign.pem", foreign.pem()));
+    let server = EtcdServer::start_with_tls([server, server_key, ours.clone()]);
+    let right = Config { ca_file: ours.clone(), certificate: node, key: node_key, ..config(&server) };
+    let distrusting = Config { ca_file: foreign, ..right.clone() };
+    let nameless = Config { ca_file: ours, ..config(&server) };
+    let refused = [&distrusting, &nameless].map(|config| register(config, "x", "127.0.0.1:7009", &["inference"]));
+    let looker = Looker::start(&right, folder.path(), Seams::default());
+    let one = register(&right, "one", "127.0.0.1:7001", &["inference"]);
+    looker.watch("inference").until(Source::Registry, &["one"]).await;
+    assert!(refused.iter().all(|refused| !refused.registration.is_registered()));
+    one.registration.withdraw().await;
+    looker.watch("inference").until(Source::Registry, &[]).await;
 }

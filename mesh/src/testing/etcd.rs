@@ -16,6 +16,9 @@ pub struct EtcdServer {
     /// Where it listens for clients, on 127.0.0.1.
     pub port: u16,
     peers: u16,
+    health: u16,
+    /// Its certificate, the key of it, and the authorities of those who may call.
+    tls: Option<[PathBuf; 3]>,
     folder: PathBuf,
 }
 
@@ -33,7 +36,18 @@ impl EtcdServer {
     /// When the program is not there, or does not start.
     #[must_use]
     pub fn start() -> Self {
-        let server = Self::stopped();
+        Self::stopped().run()
+    }
+
+    /// A server with PEM files of its certificate, of its key, and of the authorities that callers need a
+    /// certificate of.
+    ///
+    /// # Panics
+    /// As [`EtcdServer::start`].
+    #[must_use]
+    pub fn start_with_tls(files: [PathBuf; 3]) -> Self {
+        let mut server = Self::stopped();
+        server.tls = Some(files);
         server.run()
     }
 
@@ -43,9 +57,9 @@ impl EtcdServer {
     /// When there are no free ports.
     #[must_use]
     pub fn stopped() -> Self {
-        let (port, peers) = (free_port(), free_port());
+        let (port, peers, health) = (free_port(), free_port(), free_port());
         let folder = std::env::temp_dir().join(format!("switchboard-etcd-{}-{port}", std::process::id()));
-        Self { process: None, port, peers, folder }
+        Self { process: None, port, peers, health, tls: None, folder }
     }
 
     fn run(mut self) -> Self {
@@ -56,7 +70,8 @@ impl EtcdServer {
     /// Its address as a URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Stops it at once, as a crash would. Its data stays.
@@ -90,6 +105,11 @@ impl EtcdServer {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("test={peer}")]);
+        command.args(["--listen-metrics-urls", &format!("http://127.0.0.1:{}", self.health)]);
+        if let Some([certificate, key, authorities]) = &self.tls {
+            command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(authorities);
+        }
         // Shorter than by default, so that leases may be short as well.
         command.args(["--heartbeat-interval", "50", "--election-timeout", "500"]);
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
@@ -135,7 +155,7 @@ impl EtcdServer {
     }
 
     fn is_well(&self) -> bool {
-        let asked = TcpStream::connect(("127.0.0.1", self.port)).and_then(|mut stream| {
+        let asked = TcpStream::connect(("127.0.0.1", self.health)).and_then(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             stream.write_all(b"GET /health HTTP/1.1\r\nhost: etcd\r\nconnection: close\r\n\r\n")?;
             let mut answer = String::new();
