@@ -5,11 +5,16 @@
 //! stream of calls to three nodes, one of them ten times slower, and compares the times with those of three
 //! healthy nodes, and with tonic's own balancer. Takes about a minute.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use switchboard_mesh::{
     Call, Channel, Deadline, Tenant,
-    server::{self, Limits, Stack},
+    identity::{self, Identity},
+    server::{self, Limits, Listener, Stack},
     telemetry,
 };
 use switchboard_proto::generation::v1::{
@@ -85,11 +90,23 @@ async fn bare(work: Duration) -> Endpoint {
     Endpoint::from_shared(format!("http://{address}")).expect("a URL").tcp_nodelay(true)
 }
 
+/// The identity of a role, by certificates as they are made for development.
+fn identity(folder: &Path, role: &str) -> Identity {
+    let files = identity::Config {
+        certificate: folder.join(format!("{role}.pem")),
+        key: folder.join(format!("{role}.key")),
+        authorities: folder.join("ca.pem"),
+        ..identity::Config::default()
+    };
+    Identity::load(&files).expect("certificates that were made just now")
+}
+
 /// A node of the mesh.
-async fn node(work: Duration) -> (http::Uri, DropGuard) {
+async fn node(work: Duration, identity: Identity) -> (http::Uri, DropGuard) {
     let listener = server::bind("bench", ([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (stack, stop) = (Stack::new(Toy::routes(work)), CancellationToken::new());
+    let listener = Listener::new(listener, identity);
     tokio::spawn(server::serve(listener, stack, Limits::default(), stop.clone(), Duration::from_secs(1)));
     (format!("http://{address}").parse().expect("a URL"), stop.drop_guard())
 }
@@ -121,29 +138,38 @@ fn main() {
 }
 
 async fn hop() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut certs = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    certs.args(["certs", "dev", "--out"]).arg(folder.path()).stdout(Stdio::null());
+    assert!(certs.status().expect("the program runs").success());
     let bare = bare(Duration::ZERO).await.connect().await.expect("connected");
     let bare = GenerationServiceClient::new(bare);
-    let (plain, _plain) = node(Duration::ZERO).await;
+    let (plain, _plain) = node(Duration::ZERO, Identity::plain()).await;
     let plain = GenerationServiceClient::new(Channel::tcp("generation", plain));
-    let mut seen: [Vec<Duration>; 2] = Default::default();
+    let (secured, _secured) = node(Duration::ZERO, identity(folder.path(), "generation")).await;
+    let gateway = identity(folder.path(), "gateway");
+    let secured = GenerationServiceClient::new(Channel::secured("generation", vec![secured], &gateway));
+    let mut seen: [Vec<Duration>; 3] = Default::default();
     for _ in 0..ROUNDS {
         for _ in 0..CALLS {
             let (mut client, began) = (bare.clone(), Instant::now());
             client.list_models(ListModelsRequest {}).await.expect("served");
             seen[0].push(began.elapsed());
         }
-        for _ in 0..CALLS {
-            let (mut client, request, began) =
-                (plain.clone(), call().request(ListModelsRequest {}), Instant::now());
-            client.list_models(request).await.expect("served");
-            seen[1].push(began.elapsed());
+        for (at, client) in [(1, &plain), (2, &secured)] {
+            for _ in 0..CALLS {
+                let (mut client, request) = (client.clone(), call().request(ListModelsRequest {}));
+                let began = Instant::now();
+                client.list_models(request).await.expect("served");
+                seen[at].push(began.elapsed());
+            }
         }
     }
     println!("\nOne hop over loopback TCP, {} calls each, one at a time, in turns\n", ROUNDS * CALLS);
     println!("{:<24}{:>10}{:>10}{:>12}{:>12}", "", "p50 us", "p99 us", "added p50", "added p99");
     seen.iter_mut().for_each(|times| times.sort());
     let base = [0.5, 0.99].map(|share| percentile(&seen[0], share));
-    for (name, times) in ["bare tonic", "mesh"].iter().zip(&seen) {
+    for (name, times) in ["bare tonic", "mesh, plain text", "mesh, mTLS"].iter().zip(&seen) {
         let [p50, p99] = [0.5, 0.99].map(|share| percentile(times, share));
         let added = [micros(p50) - micros(base[0]), micros(p99) - micros(base[1])];
         println!("{name:<24}{:>10.0}{:>10.0}{:>12.0}{:>12.0}", micros(p50), micros(p99), added[0], added[1]);
@@ -175,7 +201,7 @@ async fn slow() {
     {
         let mut nodes = Vec::new();
         for times in works {
-            nodes.push(node(WORK * times).await);
+            nodes.push(node(WORK * times, Identity::plain()).await);
         }
         let uris = nodes.iter().map(|(uri, _)| uri.clone()).collect();
         let client = GenerationServiceClient::new(Channel::over("generation", uris));

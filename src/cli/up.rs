@@ -89,6 +89,7 @@ impl Ready {
                 "ready_ms": ready_ms,
             });
             if !processes.is_empty() {
+                line["operator_config"] = processes::operator_file(config).display().to_string().into();
                 line["processes"] = processes.iter().map(processes::Process::json).collect();
             }
             return show::line(&line.to_string());
@@ -109,6 +110,8 @@ impl Ready {
         show::line(&format!("  data     {}", config.data.0.display()));
         if !processes.is_empty() {
             let rows: Vec<_> = processes.iter().map(processes::Process::row).collect();
+            let file = processes::operator_file(config);
+            show::line(&format!("  look     switchboard --config {} nodes", file.display()));
             show::line(&format!("\n{}", show::table(&["process", "id", "address"], &rows)));
         }
     }

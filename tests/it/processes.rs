@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use switchboard_mesh::testing::EtcdServer;
 
 use crate::binary::{Up, documents, folder, json, run, stderr};
 
@@ -71,17 +72,13 @@ fn nobody_outlives_an_up_that_is_killed() {
 fn nodes_shows_who_is_there_and_who_is_not() {
     let data = folder();
     let up = Up::with(data.path(), &["--processes"]);
+    // The certificate of the operator, and where everybody is.
+    let operator = up.text("operator_config");
     let processes = up.ready["processes"].as_array().unwrap();
-    let address = |role: &str| {
-        let process = processes.iter().find(|process| process["role"] == role).unwrap();
-        process["grpc"].as_str().unwrap().to_owned()
-    };
+    let policy = processes.iter().find(|process| process["role"] == "policy").unwrap();
     // Nobody listens on the discard port of loopback.
-    let peers = [
-        format!("peers.inference={}", address("inference")),
-        format!("peers.policy={},http://127.0.0.1:9", address("policy")),
-    ];
-    let arguments = ["nodes", "--set", &peers[0], "--set", &peers[1]];
+    let peers = format!("peers.policy={},http://127.0.0.1:9", policy["grpc"].as_str().unwrap());
+    let arguments = ["--config", operator, "nodes", "--set", &peers];
     let nodes = json(&run(data.path(), &[&arguments[..], &["--json"]].concat()));
     let of = |role: &'static str| nodes.as_array().unwrap().iter().filter(move |node| node["role"] == role);
     let model = of("inference").next().unwrap();
@@ -89,10 +86,39 @@ fn nodes_shows_who_is_there_and_who_is_not() {
     assert!(!model["about"]["models"].as_object().unwrap().is_empty(), "{model}");
     let states: Vec<bool> = of("policy").map(|node| node["state"] == "serving").collect();
     assert_eq!(states, [true, false], "{nodes}");
-    let table = run(data.path(), &arguments);
+    // Without a certificate nobody is told anything.
+    let plain = json(&run(data.path(), &["nodes", "--set", &peers, "--json"]));
+    assert!(plain.as_array().unwrap().iter().all(|node| node["state"] != "serving"), "{plain}");
+    let table = run(data.path(), &["nodes"]);
     let shown = String::from_utf8_lossy(&table.stdout).into_owned();
-    assert!(table.status.success(), "{}", stderr(&table));
-    for word in ["inference", "serving", "nobody serves knowledge"] {
-        assert!(shown.contains(word), "{word} is missing in:\n{shown}");
+    assert!(table.status.success() && shown.contains("No node is known"), "{shown}{}", stderr(&table));
+}
+
+#[test]
+fn processes_meet_in_a_registry_and_do_without_it() {
+    let mut etcd = EtcdServer::start();
+    let data = folder();
+    let set = format!("discovery.etcd={}", etcd.url());
+    let up = Up::with(data.path(), &["--processes", "--set", &set, "--set", "discovery.ttl=2s"]);
+    let docs = documents(3);
+    let ask = || json(&up.client(data.path(), &["ask", "From which hall is parcel 2 sent?"]));
+    let stored = json(&up.client(data.path(), &["ingest", docs.path().to_str().unwrap()]));
+    assert_eq!(stored["created"], 3);
+    let turn = ask();
+    assert_eq!((&turn["outcome"], &turn["degraded"]), (&"answered".into(), &Value::Array(vec![])));
+    let arguments = ["--config", up.text("operator_config"), "nodes"];
+    let nodes = json(&run(data.path(), &[&arguments[..], &["--json"]].concat()));
+    let nodes = nodes.as_array().unwrap();
+    assert_eq!(nodes.len(), 7, "{nodes:?}");
+    assert!(nodes.iter().all(|node| node["state"] == "serving" && node["source"] == "registry"), "{nodes:?}");
+    let shown = run(data.path(), &arguments);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("all-MiniLM-L6-v2"), "{shown:?}");
+
+    // Without the registry, for longer than leases last, everybody is known as before.
+    etcd.kill();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(5) {
+        let turn = ask();
+        assert_eq!((&turn["outcome"], &turn["degraded"]), (&"answered".into(), &Value::Array(vec![])));
     }
 }

@@ -368,7 +368,9 @@ async fn users_have_a_password() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_secure_the_way_to_etcd() {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    };
     let folder = TempDir::new().unwrap();
     let authority = |name: &str| {
         let mut params = CertificateParams::default();
@@ -397,7 +399,8 @@ async fn certificates_secure_the_way_to_etcd() {
     let right = Config { ca_file: ours.clone(), certificate: node, key: node_key, ..config(&server) };
     let distrusting = Config { ca_file: foreign, ..right.clone() };
     let nameless = Config { ca_file: ours, ..config(&server) };
-    let refused = [&distrusting, &nameless].map(|config| register(config, "x", "127.0.0.1:7009", &["inference"]));
+    let refused =
+        [&distrusting, &nameless].map(|config| register(config, "x", "127.0.0.1:7009", &["inference"]));
     let looker = Looker::start(&right, folder.path(), Seams::default());
     let one = register(&right, "one", "127.0.0.1:7001", &["inference"]);
     looker.watch("inference").until(Source::Registry, &["one"]).await;

@@ -5,8 +5,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
-    path::PathBuf,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -14,7 +14,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use switchboard_gateway::keys::Keys;
-use switchboard_mesh::{Tenant, bootstrap::Signals};
+use switchboard_mesh::{
+    Tenant,
+    bootstrap::Signals,
+    discovery,
+    identity::{self, permissions::OPERATOR},
+};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStdin, Command},
@@ -146,10 +151,13 @@ fn plans(global: &Global, config: &Config, args: &UpArgs) -> Result<(Vec<Plan>, 
             common.extend(set(&format!("peers.{}", role.name()), format!("http://{address}")));
         }
     }
-    let identities = match config.identity.is_plain() {
-        true => certs::for_all(&config.data.0.join("certs"), &config.identity.domain)?,
-        false => BTreeMap::new(),
+    let identities = if config.identity.is_plain() {
+        certs::for_all(&config.data.0.join("certs"), &config.identity.domain)?
+    } else {
+        BTreeMap::new()
     };
+    let operator = identities.get(OPERATOR).unwrap_or(&config.identity);
+    write_operator(config, operator, &addresses)?;
     let serve = |name: &'static str, more: &[String]| {
         let mut arguments = common.clone();
         // They share the data folder.
@@ -175,6 +183,39 @@ fn plans(global: &Global, config: &Config, args: &UpArgs) -> Result<(Vec<Plan>, 
     let doors = doors.into_iter().filter_map(|(key, address)| Some(set(key, address?.to_string())));
     let doors: Vec<_> = doors.flatten().collect();
     Ok((roles.collect(), serve(switchboard_gateway::ROLE, &doors)))
+}
+
+/// The file by which commands such as `nodes` reach the processes, in the data folder.
+pub(super) fn operator_file(config: &Config) -> PathBuf {
+    config.data.0.join("operator.toml")
+}
+
+fn write_operator(config: &Config, identity: &identity::Config, addresses: &[SocketAddr]) -> Result<()> {
+    let mut settings = toml::Table::new();
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if !identity.is_plain() {
+        let identity = identity::Config {
+            certificate: absolute(&identity.certificate),
+            key: absolute(&identity.key),
+            authorities: absolute(&identity.authorities),
+            domain: identity.domain.clone(),
+        };
+        settings.insert("identity".into(), toml::Value::try_from(identity)?);
+    }
+    if config.discovery.etcd.is_empty() {
+        let peer = |(role, address): (&Role, &SocketAddr)| {
+            (role.name().to_owned(), toml::Value::from(format!("http://{address}")))
+        };
+        settings
+            .insert("peers".into(), toml::Table::from_iter(Role::ALL.iter().zip(addresses).map(peer)).into());
+    } else {
+        // What was known when somebody looked is nothing to start from.
+        let discovery = discovery::Config { snapshot: String::new(), ..config.discovery.clone() };
+        settings.insert("discovery".into(), toml::Value::try_from(discovery)?);
+    }
+    let file = operator_file(config);
+    std::fs::write(&file, toml::to_string_pretty(&settings)?)
+        .with_context(|| format!("{} cannot be written", file.display()))
 }
 
 /// Starts a process and waits until it serves.
