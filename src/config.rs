@@ -23,6 +23,10 @@ pub(crate) struct Config {
     /// Roles that run elsewhere: role to URL, or to several with commas between, which take turns.
     pub(crate) peers: BTreeMap<String, String>,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
+    /// How much this process takes at once, whichever door it comes by.
+    pub(crate) overload: switchboard_mesh::overload::Config,
+    /// What gateways share.
+    pub(crate) redis: switchboard_mesh::redis::Config,
     pub(crate) gateway: switchboard_gateway::Config,
     pub(crate) conversation: switchboard_conversation::Config,
     pub(crate) generation: switchboard_generation::Config,
@@ -96,6 +100,8 @@ impl Config {
     /// The first key whose value is not allowed.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
         self.telemetry.check()?;
+        self.overload.check()?;
+        self.redis.check()?;
         self.gateway.check()?;
         self.conversation.check()?;
         self.generation.check()?;

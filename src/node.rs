@@ -4,11 +4,14 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use switchboard_gateway::keys::Keys;
+use switchboard_gateway::{Dependencies, keys::Keys};
 use switchboard_mesh::{
     Context,
     bootstrap::{self, Signals},
-    config as mesh_config, telemetry,
+    config as mesh_config,
+    overload::Overload,
+    redis::Redis,
+    telemetry,
 };
 
 use crate::{config::Config, roles::Role};
@@ -27,7 +30,8 @@ impl Node {
     pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Self> {
         let telemetry = telemetry::start(&config.telemetry)?;
         mesh_config::writable_folder("data", &config.data.0)?;
-        let ctx = Context::new(config.data.0.clone(), config.remote());
+        let mut ctx = Context::new(config.data.0.clone(), config.remote());
+        ctx.overload = Overload::new(config.overload.clone());
         // In dependency order nothing would be gained: a role reaches its peers only when it serves.
         let mounted = try_join_all(roles.iter().map(|role| role.start(config, &ctx))).await?;
         let running = bootstrap::Node::new(ctx.clone(), mounted, telemetry, config.node.drain);
@@ -37,16 +41,19 @@ impl Node {
     /// Opens the gateway's two doors. Returns their addresses, HTTP and gRPC.
     ///
     /// # Errors
-    /// A port that cannot be had.
+    /// A port that cannot be had, or a file of the section `[redis]` that cannot be read.
     pub(crate) async fn open_gateway(
         &self,
         config: &Config,
         keys: Arc<Keys>,
     ) -> Result<(SocketAddr, SocketAddr)> {
-        let scrape = self.running.scraper();
-        let descriptors = switchboard_proto::DESCRIPTORS;
-        let doors =
-            switchboard_gateway::start(config.gateway.clone(), &self.ctx, keys, scrape, descriptors).await?;
+        let dependencies = Dependencies {
+            keys,
+            redis: Redis::open(&config.redis)?,
+            scrape: self.running.scraper(),
+            descriptors: switchboard_proto::DESCRIPTORS,
+        };
+        let doors = switchboard_gateway::start(config.gateway.clone(), &self.ctx, dependencies).await?;
         Ok((doors.http, doors.grpc))
     }
 

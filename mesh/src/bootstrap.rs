@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
-use crate::{client::Channel, health::Health, local::Slot, server::Stack};
+use crate::{client::Channel, health::Health, local::Slot, overload::Overload, server::Stack};
 
 /// What a role is given to start with: its peers, a place for its data, and a sign to stop.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// What is serving on this node.
     pub health: Health,
+    /// How much this process takes at once, over all of its doors.
+    pub overload: Overload,
 }
 
 #[derive(Clone)]
@@ -38,6 +40,7 @@ enum Peer {
 }
 
 /// What a role hands back when it is ready to serve.
+#[derive(Clone)]
 pub struct Mounted {
     /// The role.
     pub role: &'static str,
@@ -45,6 +48,8 @@ pub struct Mounted {
     pub routes: Routes,
     /// Full names of its gRPC services, for health.
     pub services: Vec<&'static str>,
+    /// Paths of the methods, `/package.Service/Method`, that go on for as long as their caller likes.
+    pub long_lived: Vec<&'static str>,
 }
 
 /// A role that could not start, with its reason.
@@ -82,6 +87,7 @@ impl Context {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             health: Health::default(),
+            overload: Overload::default(),
         }
     }
 
@@ -131,13 +137,15 @@ impl Context {
     ) -> Result<Stack, tonic_reflection::server::Error> {
         let mut routes = axum::Router::new();
         let mut names = vec!["grpc.health.v1.Health"];
+        let mut long_lived = Vec::new();
         for role in mounted {
             names.extend(&role.services);
+            long_lived.extend(role.long_lived);
             routes = routes.merge(without_fallback(role.routes));
         }
         let routes = routes.merge(without_fallback(Routes::new(self.health.service())));
         let routes = routes.merge(without_fallback(reflection(descriptors, &names)?));
-        Ok(Stack::from_router(routes))
+        Ok(Stack::from_router(routes).limited(self.overload.clone()).long_lived(long_lived))
     }
 
     /// Stops serving: health first, then everything that watches `stop`; waits for the background
