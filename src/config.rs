@@ -206,6 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_has_rates_of_its_own() {
+        let (_folder, path) = file("[gateway.rate.tenants.acme]\nvoice = { per_second = 50 }\n");
+        let overrides = [pair("gateway.rate.tenants.acme.batch.burst", "7"), pair("gateway.rate.chat.burst", "9")];
+        let config = load(Some(&path), &Map(vec![]), &overrides).unwrap();
+        let own = config.gateway.rate.tenants["acme"];
+        assert_eq!((own.voice.unwrap().per_second, own.batch.unwrap().burst, own.chat.is_none()), (50.0, 7, true));
+        let bad = [pair("gateway.rate.tenants.acme.voice.per_second", "-1")];
+        let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
+        assert!(message.starts_with("gateway.rate.tenants.acme.voice.per_second = -1"), "{message}");
+    }
+
+    #[test]
+    fn redis_and_overload_are_checked_with_the_rest() {
+        for (key, bad) in [("redis.nodes", "[\"redis://here\"]"), ("overload.floor", "0")] {
+            let message = load(None, &Map(vec![]), &[pair(key, bad)]).unwrap_err().to_string();
+            assert!(message.starts_with(key), "{message}");
+        }
+    }
+
+    #[test]
     fn a_role_may_be_at_several_addresses() {
         let two = [pair("peers.inference", "http://127.0.0.1:7071, http://127.0.0.1:7072")];
         let config = load(None, &Map(vec![]), &two).unwrap();

@@ -11,6 +11,8 @@
 //! bounded ([`Config`]); beyond that, both doors share the process's adaptive limit
 //! ([`mesh::overload`]).
 
+#[cfg(test)]
+mod admission;
 mod auth;
 mod body;
 mod bounds;

@@ -1,6 +1,7 @@
 //! Admission as calls meet it: over the server stack, and as a whole system under too much load.
 
 mod goodput;
+mod tcp;
 
 use std::time::Duration;
 
