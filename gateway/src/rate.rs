@@ -109,6 +109,11 @@ impl Allowance {
             let allowed = "0 for no limit, or from 0.001 to 1000000";
             return Err(Invalid::new(format!("{key}.per_second"), per_second, allowed));
         }
+        if per_second == 0.0 && burst != 0 {
+            // A tenant whose rate was to be raised would have none at all.
+            let allowed = "a rate where there is a burst";
+            return Err(Invalid::new(format!("{key}.per_second"), per_second, allowed));
+        }
         within(&format!("{key}.burst"), burst, 0..=1_000_000)
     }
 
@@ -192,7 +197,8 @@ mod tests {
         let cases = [
             (r#"{"chat": {"per_second": -1}}"#, "gateway.rate.chat.per_second"),
             (r#"{"voice": {"per_second": 1e9}}"#, "gateway.rate.voice.per_second"),
-            (r#"{"batch": {"burst": 2000000}}"#, "gateway.rate.batch.burst"),
+            (r#"{"batch": {"per_second": 1, "burst": 2000000}}"#, "gateway.rate.batch.burst"),
+            (r#"{"batch": {"burst": 2}}"#, "gateway.rate.batch.per_second"),
             (r#"{"tenants": {"Acme": {}}}"#, "gateway.rate.tenants.Acme"),
             (
                 r#"{"tenants": {"acme": {"voice": {"per_second": 1e-9}}}}"#,

@@ -229,7 +229,7 @@ impl Redis {
         let mut attempt = Attempt { redis: self.clone(), ended: false, _done: done };
         tokio::spawn(async move {
             let Inner { source, connect_within, .. } = &*attempt.redis.0;
-            let outcome = tokio::time::timeout(*connect_within, source.connect()).await;
+            let outcome = tokio::time::timeout(*connect_within, reach(source)).await;
             attempt.ended = true;
             match outcome {
                 Ok(Ok(link)) => attempt.redis.connected(link),
@@ -276,6 +276,17 @@ impl State {
         let wait = LEFT_ALONE * 2_u32.pow(failures.saturating_sub(1).min(5));
         let at = Instant::now() + if failures == 0 { Duration::ZERO } else { wait };
         self.link = Way::Down { at, failures, why };
+    }
+}
+
+/// A connection on which the server has answered: that one stands says nothing of who is behind it.
+async fn reach(source: &Source) -> redis::RedisResult<Link> {
+    let mut link = source.connect().await?;
+    let answer = redis::cmd("PING").query_async::<redis::Value>(&mut link).await;
+    match answer {
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
+        // A user that may not ask this was answered as well.
+        _ => Ok(link),
     }
 }
 

@@ -56,6 +56,7 @@ async fn a_stream_that_is_declared_goes_on_for_long_where_its_caller_says_nothin
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_of_health_goes_on_on_every_node() {
-    let stack = Stack::new(Routes::new(Health::default().service()));
+    let health = Health::default();
+    let stack = Stack::new(Routes::new(health.service()));
     about(deadline::LONGEST, lasts(stack, WATCH, None).await);
 }
