@@ -208,10 +208,14 @@ mod tests {
     #[test]
     fn a_tenant_has_rates_of_its_own() {
         let (_folder, path) = file("[gateway.rate.tenants.acme]\nvoice = { per_second = 50 }\n");
-        let overrides = [pair("gateway.rate.tenants.acme.batch.per_second", "7"), pair("gateway.rate.chat.burst", "9")];
+        let overrides =
+            [pair("gateway.rate.tenants.acme.batch.per_second", "7"), pair("gateway.rate.chat.burst", "9")];
         let config = load(Some(&path), &Map(vec![]), &overrides).unwrap();
         let own = config.gateway.rate.tenants["acme"];
-        assert_eq!((own.voice.unwrap().per_second, own.batch.unwrap().per_second, own.chat.is_none()), (50.0, 7.0, true));
+        assert_eq!(
+            (own.voice.unwrap().per_second, own.batch.unwrap().per_second, own.chat.is_none()),
+            (50.0, 7.0, true)
+        );
         let bad = [pair("gateway.rate.tenants.acme.voice.per_second", "-1")];
         let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
         assert!(message.starts_with("gateway.rate.tenants.acme.voice.per_second = -1"), "{message}");

@@ -42,12 +42,7 @@ impl Gateway {
         Self { running, client }
     }
 
-    async fn open(
-        &self,
-        key: &str,
-        class: &str,
-        text: &str,
-    ) -> Result<Streaming<ConverseResponse>, Status> {
+    async fn open(&self, key: &str, class: &str, text: &str) -> Result<Streaming<ConverseResponse>, Status> {
         let mut request = Request::new(ConverseRequest { text: text.into(), ..Default::default() });
         request.metadata_mut().insert("x-api-key", key.parse().unwrap());
         request.metadata_mut().insert("x-switchboard-class", class.parse().unwrap());
@@ -191,7 +186,8 @@ async fn gateways_share_a_rate_through_redis_and_each_has_it_alone_where_redis_i
         let mut passed = 0;
         for turn in 0..24 {
             let (gateway, mesh) = &gateways[turn % 2];
-            passed += usize::from(gateway.ask(&mesh.key, "chat").await.map_err(|status| wait(&status)).is_ok());
+            passed +=
+                usize::from(gateway.ask(&mesh.key, "chat").await.map_err(|status| wait(&status)).is_ok());
         }
         passed
     };

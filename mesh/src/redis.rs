@@ -209,8 +209,7 @@ impl Redis {
                     Way::Down { failures, why, .. } => {
                         let (failures, why) = (*failures, std::mem::take(why));
                         let (done, over) = watch::channel(());
-                        state.link =
-                            Way::Connecting { over: over.clone(), failures, since: Instant::now() };
+                        state.link = Way::Connecting { over: over.clone(), failures, since: Instant::now() };
                         self.connect(done);
                         if failures > 0 {
                             return away(&why);

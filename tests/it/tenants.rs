@@ -132,8 +132,7 @@ impl World {
         let acme = Caller { key: key("acme"), claims: FORGED };
         let any = ([127, 0, 0, 1], 0).into();
         let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
-        let dependencies =
-            Dependencies { keys, redis: None, scrape: String::new, descriptors: DESCRIPTORS };
+        let dependencies = Dependencies { keys, redis: None, scrape: String::new, descriptors: DESCRIPTORS };
         let doors = switchboard_gateway::start(config, &mesh.ctx, dependencies);
         let doors = doors.await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", doors.grpc)).unwrap();

@@ -116,9 +116,8 @@ async fn a_pause_that_is_shorter_than_silence_costs_no_connection() {
     set_and_get(&redis, "a").await.unwrap();
     server.say("CLIENT PAUSE 1000 ALL");
     // Many at once are late at one time.
-    let late = (0..20).map(|_| async {
-        redis.query::<()>(&cmd("PING"), Duration::from_millis(20)).await.unwrap_err()
-    });
+    let late = (0..20)
+        .map(|_| async { redis.query::<()>(&cmd("PING"), Duration::from_millis(20)).await.unwrap_err() });
     futures::future::join_all(late).await;
     assert!(redis.is_up());
 }

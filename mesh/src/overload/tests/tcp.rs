@@ -39,10 +39,12 @@ async fn a_slow_service_refuses_batch_first_lets_voice_in_and_pushes_back() {
     let channel = Endpoint::from_shared(uri).unwrap().connect().await.unwrap();
     ask(&channel, ECHO, Class::Chat).await.unwrap();
     let lane = rig.lane(None);
-    let begin = |class| tokio::spawn({
-        let channel = channel.clone();
-        async move { ask(&channel, HANG, class).await }
-    });
+    let begin = |class| {
+        tokio::spawn({
+            let channel = channel.clone();
+            async move { ask(&channel, HANG, class).await }
+        })
+    };
     let until = async |what: &dyn Fn() -> bool| {
         soon(async {
             while !what() {

@@ -138,7 +138,8 @@ async fn over(fakes: [&Fake; 2], config: Config) -> (EmbeddingsServiceClient<Cha
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in fakes {
         let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-        let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
+        let (uri, guard) =
+            listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);
         guards.push(guard);
     }

@@ -262,7 +262,8 @@ async fn of_several_nodes_one_that_has_the_model_scores_every_part() {
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in [&lacks, &has] {
         let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-        let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
+        let (uri, guard) =
+            listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);
         guards.push(guard);
     }
