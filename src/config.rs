@@ -26,8 +26,11 @@ pub(crate) struct Config {
     pub(crate) discovery: switchboard_mesh::discovery::Config,
     pub(crate) identity: switchboard_mesh::identity::Config,
     pub(crate) balance: switchboard_mesh::balance::Config,
-    pub(crate) overload: switchboard_mesh::overload::Config,
     pub(crate) telemetry: switchboard_mesh::telemetry::Config,
+    /// How much this process takes at once, whichever door it comes by.
+    pub(crate) overload: switchboard_mesh::overload::Config,
+    /// What gateways share.
+    pub(crate) redis: switchboard_mesh::redis::Config,
     pub(crate) gateway: switchboard_gateway::Config,
     pub(crate) conversation: switchboard_conversation::Config,
     pub(crate) generation: switchboard_generation::Config,
@@ -104,8 +107,9 @@ impl Config {
         self.discovery.check()?;
         self.identity.check()?;
         self.balance.check()?;
-        self.overload.check()?;
         self.telemetry.check()?;
+        self.overload.check()?;
+        self.redis.check()?;
         self.gateway.check()?;
         self.conversation.check()?;
         self.generation.check()?;
@@ -211,6 +215,30 @@ mod tests {
         let config = load(None, &Map(vec![]), &overrides).unwrap();
         assert_eq!(config.conversation.chat.whole, std::time::Duration::from_secs(5));
         assert_eq!(config.data.0, PathBuf::from("2024"));
+    }
+
+    #[test]
+    fn a_tenant_has_rates_of_its_own() {
+        let (_folder, path) = file("[gateway.rate.tenants.acme]\nvoice = { per_second = 50 }\n");
+        let overrides =
+            [pair("gateway.rate.tenants.acme.batch.per_second", "7"), pair("gateway.rate.chat.burst", "9")];
+        let config = load(Some(&path), &Map(vec![]), &overrides).unwrap();
+        let own = config.gateway.rate.tenants["acme"];
+        assert_eq!(
+            (own.voice.unwrap().per_second, own.batch.unwrap().per_second, own.chat.is_none()),
+            (50.0, 7.0, true)
+        );
+        let bad = [pair("gateway.rate.tenants.acme.voice.per_second", "-1")];
+        let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
+        assert!(message.starts_with("gateway.rate.tenants.acme.voice.per_second = -1"), "{message}");
+    }
+
+    #[test]
+    fn redis_and_overload_are_checked_with_the_rest() {
+        for (key, bad) in [("redis.nodes", "[\"redis://here\"]"), ("overload.floor", "0")] {
+            let message = load(None, &Map(vec![]), &[pair(key, bad)]).unwrap_err().to_string();
+            assert!(message.starts_with(key), "{message}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, bail};
 use futures::future::try_join_all;
-use switchboard_gateway::keys::Keys;
+use switchboard_gateway::{Dependencies, keys::Keys};
 use switchboard_mesh::{
     Context, balance,
     bootstrap::{self, Elsewhere, Life, Signals, Wiring},
@@ -12,6 +12,7 @@ use switchboard_mesh::{
     discovery::{Mixed, Place, Registrar, Seams},
     identity::Identity,
     overload::Overload,
+    redis::Redis,
     telemetry,
 };
 
@@ -55,16 +56,19 @@ impl Node {
     /// Opens the gateway's two doors. Returns their addresses, HTTP and gRPC.
     ///
     /// # Errors
-    /// A port that cannot be had.
+    /// A port that cannot be had, or a file of the section `[redis]` that cannot be read.
     pub(crate) async fn open_gateway(
         &self,
         config: &Config,
         keys: Arc<Keys>,
     ) -> Result<(SocketAddr, SocketAddr)> {
-        let scrape = self.running.scraper();
-        let descriptors = switchboard_proto::DESCRIPTORS;
-        let doors =
-            switchboard_gateway::start(config.gateway.clone(), &self.ctx, keys, scrape, descriptors).await?;
+        let dependencies = Dependencies {
+            keys,
+            redis: Redis::open(&config.redis)?,
+            scrape: self.running.scraper(),
+            descriptors: switchboard_proto::DESCRIPTORS,
+        };
+        let doors = switchboard_gateway::start(config.gateway.clone(), &self.ctx, dependencies).await?;
         Ok((doors.http, doors.grpc))
     }
 

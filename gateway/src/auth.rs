@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderMap, header};
-use mesh::Tenant;
+use mesh::{Call, Tenant, overload::Overload, redis::Redis};
 use switchboard_mesh as mesh;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -15,6 +15,7 @@ use crate::{
     error::Refused,
     keys::{Grant, Keys, Rejected},
     permissions::Access,
+    rate::Rates,
 };
 
 /// The other header that carries a key.
@@ -23,10 +24,13 @@ pub(crate) const API_KEY: &str = "x-api-key";
 /// Streams without a key at once: health watches and reflection.
 const OPEN_STREAMS: usize = 64;
 
-/// What both listeners share: the keys, the bounds, and the places.
+/// What both listeners share: the keys, the bounds, the rates, and the places.
 pub(crate) struct Door {
     pub(crate) config: Config,
+    /// What the process can do at once.
+    pub(crate) overload: Overload,
     keys: Arc<Keys>,
+    rates: Rates,
     calls: Arc<Semaphore>,
     /// Open calls of each tenant that has any.
     tenants: Arc<Mutex<HashMap<Tenant, usize>>>,
@@ -58,10 +62,11 @@ impl Drop for Share {
 }
 
 impl Door {
-    pub(crate) fn new(config: Config, keys: Arc<Keys>) -> Self {
+    pub(crate) fn new(config: Config, keys: Arc<Keys>, redis: Option<Redis>, overload: Overload) -> Self {
+        let rates = Rates::new(config.rate.clone(), redis);
         let calls = Arc::new(Semaphore::new(config.max_calls));
         let open = Arc::new(Semaphore::new(OPEN_STREAMS));
-        Self { config, keys, calls, tenants: Arc::default(), open }
+        Self { config, overload, keys, rates, calls, tenants: Arc::default(), open }
     }
 
     /// What the key in the headers says of its holder, who may call what takes `access`; `None` where
@@ -88,12 +93,21 @@ impl Door {
     /// A place for one call of `tenant`, held until it is done. Callers never queue here: a refusal
     /// that comes at once can be tried elsewhere, and a queue would eat the turn's budget.
     ///
-    /// Both doors come through here once they know the tenant: whatever else limits a tenant, by class
-    /// or by rate, is to be asked here, before the place is taken.
+    /// Both doors come through here once they know the tenant, before they read what it sends.
     pub(crate) fn enter(&self, tenant: &Tenant) -> Result<Place, Refused> {
         let share = self.share(tenant)?;
         let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Refused::Overloaded)?;
         Ok(Place { _permit: permit, _share: Some(share) })
+    }
+
+    /// Counts a call against its tenant's rate. Both doors come through here once they know the call's
+    /// class; over HTTP, that stands in the body.
+    pub(crate) async fn count(&self, call: &Call) -> Result<(), Refused> {
+        match call.tenant() {
+            Ok(tenant) => self.rates.admit(tenant, call.class).await,
+            // Who needs no key is bounded by places alone.
+            Err(_) => Ok(()),
+        }
     }
 
     /// A place for one stream that needs no key.
@@ -130,6 +144,10 @@ mod tests {
         permissions,
     };
 
+    fn door(config: Config, keys: &Arc<Keys>) -> Door {
+        Door::new(config, Arc::clone(keys), None, Overload::default())
+    }
+
     fn headers(key: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap())])
     }
@@ -138,7 +156,7 @@ mod tests {
     fn a_key_opens_what_its_role_may_call_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
-        let door = Door::new(Config::default(), Arc::clone(&keys));
+        let door = door(Config::default(), &keys);
         let acme = Tenant::try_new("acme").unwrap();
         let conversation = "/switchboard.conversation.v1.ConversationService/";
         let knowledge = "/switchboard.knowledge.v1.KnowledgeService/";
@@ -179,7 +197,7 @@ mod tests {
     fn a_refusal_names_the_role_or_the_scope_that_is_needed() {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
-        let door = Door::new(Config::default(), Arc::clone(&keys));
+        let door = door(Config::default(), &keys);
         let auditor = NewKey::new(Tenant::try_new("acme").unwrap(), Role::Auditor);
         let narrow = NewKey { scopes: vec![Scope::parse("generation").unwrap()], ..auditor.clone() };
         let refused = |new: &NewKey, path: &str| {
@@ -201,7 +219,7 @@ mod tests {
     fn one_tenant_leaves_places_for_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
-        let door = Door::new(Config { max_calls: 4, ..Config::default() }, keys);
+        let door = door(Config { max_calls: 4, ..Config::default() }, &keys);
         let (acme, globex) = (Tenant::try_new("acme").unwrap(), Tenant::try_new("globex").unwrap());
         let held = [door.enter(&acme).unwrap(), door.enter(&acme).unwrap()];
         assert_eq!(door.enter(&acme).err(), Some(Refused::TenantOverloaded));
@@ -216,7 +234,7 @@ mod tests {
     fn a_call_that_found_no_place_is_not_counted() {
         let folder = tempfile::tempdir().unwrap();
         let keys = Arc::new(Keys::open(Keys::file_in(folder.path())).unwrap());
-        let door = Door::new(Config { max_calls: 1, ..Config::default() }, keys);
+        let door = door(Config { max_calls: 1, ..Config::default() }, &keys);
         let (acme, globex) = (Tenant::try_new("acme").unwrap(), Tenant::try_new("globex").unwrap());
         let held = door.enter(&acme).unwrap();
         assert_eq!(door.enter(&globex).err(), Some(Refused::Overloaded));

@@ -9,6 +9,8 @@ use mesh::config::{Invalid, within};
 use serde::{Deserialize, Serialize};
 use switchboard_mesh as mesh;
 
+use crate::rate;
+
 /// Where the gateway listens and how much a caller may ask for.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +41,8 @@ pub struct Config {
     /// Time that open calls have to finish once the node stops; at most 10 minutes.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// How often a tenant may call.
+    pub rate: rate::Config,
 }
 
 impl Default for Config {
@@ -55,6 +59,7 @@ impl Default for Config {
             max_calls: 512,
             max_calls_per_tenant: 0,
             drain: Duration::from_secs(10),
+            rate: rate::Config::default(),
         }
     }
 }
@@ -79,7 +84,8 @@ impl Config {
         {
             span(key, time, Duration::from_millis(100), mesh::deadline::LONGEST)?;
         }
-        span("gateway.drain", self.drain, Duration::ZERO, Duration::from_secs(600))
+        span("gateway.drain", self.drain, Duration::ZERO, Duration::from_secs(600))?;
+        self.rate.check()
     }
 
     /// Calls of one tenant at once.

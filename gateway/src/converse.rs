@@ -11,7 +11,7 @@ use axum::{
     },
 };
 use http::{HeaderMap, StatusCode, Uri, header};
-use mesh::{Call, Channel, Class, Deadline};
+use mesh::{Call, Channel, Class, Deadline, overload::Place as Admitted};
 use proto::conversation::v1::{
     self as conversation, ConverseResponse, conversation_service_client::ConversationServiceClient,
     converse_response::Event,
@@ -19,7 +19,7 @@ use proto::conversation::v1::{
 use serde::{Deserialize, Serialize};
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use crate::{
     auth::{Door, Place},
@@ -30,6 +30,9 @@ use crate::{
 
 /// A budget is soft and a deadline hard: the turn gets this much past its budget to end well.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// What a turn is called over gRPC, so that both doors share a limit.
+const CONVERSE: &str = "/switchboard.conversation.v1.ConversationService/Converse";
 
 /// What the handler works with.
 #[derive(Clone)]
@@ -87,8 +90,8 @@ pub(crate) async fn converse(
         _ => Class::Chat,
     };
     let call = Call::new(tenant, deadline).with_class(class);
-    let mut client = ConversationServiceClient::new(turns.conversation.clone());
-    let mut upstream = client.converse(call.request(message)).await?.into_inner();
+    door.count(&call).await?;
+    let mut upstream = Upstream::open(&turns, &call, message).await?;
     // A turn that is refused is refused by a status, so the first event decides how to answer.
     let first = upstream.message().await?;
     let events = Events { upstream, next: first, seen: Vec::new(), place };
@@ -158,9 +161,48 @@ fn wants_events(headers: &HeaderMap, uri: &Uri) -> Result<bool, Problem> {
     Ok(options.stream.unwrap_or_else(|| headers.get_all(header::ACCEPT).iter().any(accepts)))
 }
 
+/// A turn that the process has let in: what becomes of it teaches the limit.
+struct Upstream {
+    stream: Streaming<ConverseResponse>,
+    admitted: Option<Admitted>,
+}
+
+impl Upstream {
+    async fn open(
+        turns: &Turns,
+        call: &Call,
+        message: conversation::ConverseRequest,
+    ) -> Result<Self, Status> {
+        // Over gRPC the server stack does the same.
+        let admitted = turns.door.overload.admit(call, CONVERSE, None).await?;
+        let mut client = ConversationServiceClient::new(turns.conversation.clone());
+        match client.converse(call.request(message)).await {
+            Ok(response) => Ok(Self { stream: response.into_inner(), admitted }),
+            Err(status) => {
+                admitted.into_iter().for_each(|admitted| admitted.end(status.code()));
+                Err(status)
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<Option<ConverseResponse>, Status> {
+        let message = self.stream.message().await;
+        let ended = match &message {
+            Ok(Some(_)) => {
+                self.admitted.iter_mut().for_each(Admitted::message);
+                return message;
+            }
+            Ok(None) => Code::Ok,
+            Err(status) => status.code(),
+        };
+        self.admitted.take().into_iter().for_each(|admitted| admitted.end(ended));
+        message
+    }
+}
+
 /// The events of a running turn.
 struct Events {
-    upstream: Streaming<ConverseResponse>,
+    upstream: Upstream,
     /// The event that is next, already read; `None` at the end.
     next: Option<ConverseResponse>,
     seen: Vec<ConverseResponse>,

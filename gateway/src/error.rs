@@ -41,6 +41,14 @@ pub(crate) enum Refused {
     /// Wait until one of the tenant's own calls has ended.
     #[error("this tenant has as many calls open as it may; try again when one has ended")]
     TenantOverloaded,
+    /// Wait until the next call of this class is due.
+    #[error("this tenant calls more often than it may in class {class}; try again later")]
+    Rate {
+        /// The class of the call.
+        class: &'static str,
+        /// How long to wait.
+        after: Duration,
+    },
     /// Send less in one call.
     #[error("one call may send at most {limit} bytes")]
     TooManyBytes {
@@ -61,6 +69,7 @@ impl Refused {
             Self::Closed => "closed",
             Self::Overloaded => "overloaded",
             Self::TenantOverloaded => "tenant_overloaded",
+            Self::Rate { .. } => "rate",
             Self::TooManyBytes { .. } => "too_many_bytes",
         }
     }
@@ -71,13 +80,19 @@ impl Fault for Refused {
         match self {
             Self::NoKey | Self::UnknownKey | Self::ExpiredKey => Kind::Unauthenticated,
             Self::Role { .. } | Self::Scope { .. } | Self::Closed => Kind::Denied,
-            Self::Overloaded | Self::TenantOverloaded | Self::TooManyBytes { .. } => Kind::Overloaded,
+            Self::Overloaded | Self::TenantOverloaded | Self::Rate { .. } | Self::TooManyBytes { .. } => {
+                Kind::Overloaded
+            }
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
-        // Sending as much again would be refused again.
-        matches!(self, Self::Overloaded | Self::TenantOverloaded).then_some(Duration::from_secs(1))
+        match self {
+            Self::Overloaded | Self::TenantOverloaded => Some(Duration::from_secs(1)),
+            Self::Rate { after, .. } => Some(*after),
+            // Sending as much again would be refused again.
+            _ => None,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The gRPC side: the public services, passed on to their roles without decoding.
 //!
-//! A call is screened first: protocol, method, key, place, size, time. What it claims about its
+//! A call is screened first: protocol, method, key, place, time, rate, size. What it claims about its
 //! tenant is dropped and what its key says put in place. Then it goes through the mesh's server
 //! stack, as on any node, and from there over the role's channel.
 
@@ -74,7 +74,8 @@ pub(crate) fn router(
         let pass = any(move |request: Request| forward(channel.clone(), request));
         routes = routes.route(&format!("/{service}/{{method}}"), pass);
     }
-    let edge = Edge { door: Arc::clone(door), stack: Stack::from_router(routes) };
+    let stack = Stack::from_router(routes).limited(door.overload.clone());
+    let edge = Edge { door: Arc::clone(door), stack };
     Ok(Router::new().fallback(screen).with_state(edge))
 }
 
@@ -96,7 +97,7 @@ async fn screen(State(edge): State<Edge>, request: Request) -> axum::response::R
         return status.into_response();
     }
     let (mut parts, body) = request.into_parts();
-    let Admitted { place, deadline } = match edge.admit(&parts.uri, &mut parts.headers) {
+    let Admitted { place, deadline } = match edge.admit(&parts.uri, &mut parts.headers).await {
         Ok(admitted) => admitted,
         Err(status) => return status.into_http::<axum::body::Body>(),
     };
@@ -139,7 +140,7 @@ fn protocol(request: &Request) -> Result<(), StatusCode> {
 
 impl Edge {
     /// Decides on a call by its path and metadata, and makes the metadata what the mesh may trust.
-    fn admit(&self, uri: &Uri, headers: &mut HeaderMap) -> Result<Admitted, Status> {
+    async fn admit(&self, uri: &Uri, headers: &mut HeaderMap) -> Result<Admitted, Status> {
         let config = &self.door.config;
         let path = uri.path();
         // No other name gets further: names that callers make up would become labels of metrics.
@@ -164,6 +165,7 @@ impl Edge {
             headers.insert(call::TENANT, tenant);
         }
         let deadline = bound_time(headers, most)?;
+        self.door.count(&Call::from_headers(headers)?).await?;
         Ok(Admitted { place, deadline })
     }
 }
@@ -367,7 +369,7 @@ mod tests {
     #[tokio::test]
     async fn every_method_of_a_contract_is_let_in_or_refused_as_declared() {
         let mesh = Mesh::new();
-        let door = Arc::new(Door::new(Config::default(), Arc::clone(&mesh.keys)));
+        let door = mesh.door(Config::default());
         let edge = Edge { door, stack: Stack::from_router(Router::new()) };
         let keys = Role::ALL.map(|role| (Some(role), mesh.key_of(role)));
         let nobody = (None, "sb_1_2".to_owned());
@@ -378,7 +380,8 @@ mod tests {
                     HeaderValue::from_str(key).unwrap(),
                 )]);
                 let uri = Uri::try_from(path.as_str()).unwrap();
-                let code = edge.admit(&uri, &mut headers).map_or_else(|status| status.code(), |_| Code::Ok);
+                let admitted = edge.admit(&uri, &mut headers).await;
+                let code = admitted.map_or_else(|status| status.code(), |_| Code::Ok);
                 let expected = match (permissions::method(&path).unwrap(), role) {
                     (Access::Internal, _) => Code::Unimplemented,
                     (Access::Open, _) => Code::Ok,
@@ -571,27 +574,30 @@ mod tests {
     async fn a_watch_of_health_outlives_an_ordinary_call() {
         let mesh = Mesh::new();
         let config = Config { request_time: Duration::from_millis(100), ..Config::default() };
-        let door = Arc::new(Door::new(config, Arc::clone(&mesh.keys)));
+        let door = mesh.door(config);
         let edge = Edge { door, stack: Stack::from_router(Router::new()) };
-        let time = |path: &'static str| {
+        let time = async |path: &'static str| {
             let mut headers = HeaderMap::new();
-            let admitted = edge.admit(&Uri::from_static(path), &mut headers);
+            let admitted = edge.admit(&Uri::from_static(path), &mut headers).await;
             admitted.map(|admitted| (admitted.deadline.left(), admitted.place))
         };
-        let places: Vec<_> = (0..64).map(|_| time(WATCH).unwrap()).collect();
+        let mut places = Vec::new();
+        for _ in 0..64 {
+            places.push(time(WATCH).await.unwrap());
+        }
         assert!(places.iter().all(|(left, _)| *left == deadline::LONGEST));
         // Watchers crowd out each other, and never a probe.
-        assert_eq!(time(WATCH).err().map(|status| status.code()), Some(Code::ResourceExhausted));
-        let (left, place) = time(CHECK).unwrap();
+        assert_eq!(time(WATCH).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        let (left, place) = time(CHECK).await.unwrap();
         assert!(left == Duration::from_millis(100) && place.is_none());
         drop(places);
-        assert!(time("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").is_ok());
+        assert!(time("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo").await.is_ok());
     }
 
     #[tokio::test]
     async fn every_response_says_when_its_connection_may_be_cut() {
         let mesh = Mesh::new();
-        let door = Arc::new(Door::new(Config::default(), Arc::clone(&mesh.keys)));
+        let door = mesh.door(Config::default());
         let router = router(&door, &mesh.ctx, proto::DESCRIPTORS).unwrap();
         let path = format!("/{}/Converse", conversation_service_server::SERVICE_NAME);
         let request = http::Request::post(path)

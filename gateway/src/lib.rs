@@ -7,8 +7,12 @@
 //! whatever a caller says about that itself is dropped.
 //!
 //! Calls `ConversationService.Converse` for HTTP, and any public service for gRPC. Owns the API
-//! keys. Bodies, headers, streams, times and the number of calls at once are bounded ([`Config`]).
+//! keys. Bodies, headers, streams, times, the number of calls at once and their rate ([`rate`]) are
+//! bounded ([`Config`]); beyond that, both doors share the process's adaptive limit
+//! ([`mesh::overload`]).
 
+#[cfg(test)]
+mod admission;
 mod auth;
 mod body;
 mod bounds;
@@ -22,14 +26,19 @@ pub mod keys;
 mod metrics;
 mod permissions;
 mod problem;
+pub mod rate;
 #[cfg(test)]
 mod testing;
 mod trace;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use config::Config;
-use mesh::{StartError, server};
+use mesh::{
+    StartError,
+    redis::{self, Redis},
+    server,
+};
 use switchboard_mesh as mesh;
 
 /// Its name among the roles. It has nothing for other nodes, and is nobody's peer.
@@ -44,21 +53,33 @@ pub struct Running {
     pub grpc: SocketAddr,
 }
 
+/// How long Redis may take to answer once a gateway starts; a connection has a shorter time of its own.
+const FIRST_PING: Duration = Duration::from_secs(60);
+
+/// What a gateway is made of.
+pub struct Dependencies<S> {
+    /// The API keys.
+    pub keys: Arc<keys::Keys>,
+    /// Where gateways count calls together; without it each counts for itself.
+    pub redis: Option<Redis>,
+    /// Makes the text of `/metrics`.
+    pub scrape: S,
+    /// The encoded `FileDescriptorSet` that reflection serves.
+    pub descriptors: &'static [u8],
+}
+
 /// Binds both listeners and serves them on `ctx.tasks` until `ctx.stop`. What other processes change in
-/// the file of `keys` counts within about a second.
+/// the file of the keys counts within about a second.
 ///
-/// `scrape` makes the text of `/metrics`; `descriptors` is the encoded `FileDescriptorSet` that
-/// reflection serves. `/metrics` needs no key, so HTTP should be bound where only those who may see
-/// it can reach it; the default is the loopback address.
+/// `/metrics` needs no key, so HTTP should be bound where only those who may see it can reach it; the
+/// default is the loopback address.
 ///
 /// # Errors
-/// When an address cannot be bound, or `descriptors` cannot be decoded.
+/// When an address cannot be bound, or the descriptors cannot be decoded. That Redis is away is none.
 pub async fn start(
     config: Config,
     ctx: &mesh::Context,
-    keys: Arc<keys::Keys>,
-    scrape: impl Fn() -> String + Send + Sync + 'static,
-    descriptors: &'static [u8],
+    dependencies: Dependencies<impl Fn() -> String + Send + Sync + 'static>,
 ) -> Result<Running, StartError> {
     let fail = |source: Box<dyn std::error::Error + Send + Sync>| StartError::new(ROLE, source);
     let http = server::bind("gateway.http", config.http).await.map_err(|error| fail(error.into()))?;
@@ -68,8 +89,14 @@ pub async fn start(
         grpc: grpc.local_addr().map_err(|error| fail(error.into()))?,
     };
     let drain = config.drain;
+    let Dependencies { keys, redis, scrape, descriptors } = dependencies;
     ctx.tasks.spawn(Arc::clone(&keys).watch(ctx.stop.clone()));
-    let door = Arc::new(auth::Door::new(config, keys));
+    if let Some(redis) = redis.clone() {
+        // So that the first calls find a connection, and the log tells at once how it is.
+        let stop = ctx.stop.clone();
+        ctx.tasks.spawn(async move { stop.run_until_cancelled(redis::ping(&redis, FIRST_PING)).await });
+    }
+    let door = Arc::new(auth::Door::new(config, keys, redis, ctx.overload.clone()));
     let grpc_edge = grpc::router(&door, ctx, descriptors).map_err(fail)?;
     let http_edge = http_api::router(door, ctx, scrape);
     let limits = server::Limits::default();

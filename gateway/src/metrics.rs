@@ -3,7 +3,10 @@
 use std::{sync::LazyLock, time::Duration};
 
 use http::{Method, StatusCode};
-use mesh::telemetry::{meter, seconds};
+use mesh::{
+    Class,
+    telemetry::{meter, seconds},
+};
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Histogram},
@@ -17,6 +20,16 @@ static REFUSED: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .build()
 });
 
+static RATED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    meter()
+        .u64_counter("switchboard_gateway_rated")
+        .with_description(
+            "Calls that were held against their tenant's rate, by class, by who counted, and by outcome. \
+             Counted locally where there is a Redis, it is away",
+        )
+        .build()
+});
+
 /// Named by OpenTelemetry's HTTP conventions.
 static REQUESTS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     seconds("http.server.request.duration", "Time from a request's arrival to its response headers")
@@ -25,6 +38,12 @@ static REQUESTS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
 /// Counts a refused call; `reason` is one of a closed set.
 pub(crate) fn refused(reason: &'static str) {
     REFUSED.add(1, &[KeyValue::new("reason", reason)]);
+}
+
+/// Counts a call that was held against a rate; `by` and `outcome` are each one of a closed set.
+pub(crate) fn rated(class: Class, by: &'static str, outcome: &'static str) {
+    let class = KeyValue::new("class", class.as_str());
+    RATED.add(1, &[class, KeyValue::new("by", by), KeyValue::new("outcome", outcome)]);
 }
 
 /// Records an HTTP request; `route` is one of a closed set.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _, stream};
-use mesh::{Call, Context, Mounted, Tenant};
+use mesh::{Call, Context, Mounted, Tenant, redis::Redis};
 use opentelemetry::trace::TracerProvider as _;
 use proto::{
     conversation::v1::{
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming, service::Routes};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{
-    Config, Running,
+    Config, Dependencies, Running,
     auth::Door,
     http_api,
     keys::{Keys, NewKey, Role},
@@ -87,18 +87,34 @@ impl Mesh {
         self.keys.create(&new_key(role)).unwrap().1.expose().to_owned()
     }
 
+    /// An admin's key for another tenant.
+    pub(crate) fn key_for(&self, tenant: &str) -> String {
+        let new = NewKey::new(Tenant::try_new(tenant).unwrap(), Role::Admin);
+        self.keys.create(&new).unwrap().1.expose().to_owned()
+    }
+
+    /// What both sides share.
+    pub(crate) fn door(&self, config: Config) -> Arc<Door> {
+        Arc::new(Door::new(config, Arc::clone(&self.keys), None, self.ctx.overload.clone()))
+    }
+
     /// The HTTP side without a socket.
     pub(crate) fn http(&self, config: Config) -> axum::Router {
-        let door = Arc::new(Door::new(config, Arc::clone(&self.keys)));
-        http_api::router(door, &self.ctx, || "up 1\n".to_owned())
+        http_api::router(self.door(config), &self.ctx, || "up 1\n".to_owned())
     }
 
     /// Both sides on free ports.
     pub(crate) async fn start(&self, config: Config) -> Running {
+        self.start_over(config, None).await
+    }
+
+    /// Both sides on free ports, with a Redis.
+    pub(crate) async fn start_over(&self, config: Config, redis: Option<Redis>) -> Running {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let config = Config { http: free, grpc: free, ..config };
-        let scrape = || "up 1\n".to_owned();
-        crate::start(config, &self.ctx, Arc::clone(&self.keys), scrape, proto::DESCRIPTORS).await.unwrap()
+        let (keys, scrape) = (Arc::clone(&self.keys), || "up 1\n".to_owned());
+        let dependencies = Dependencies { keys, redis, scrape, descriptors: proto::DESCRIPTORS };
+        crate::start(config, &self.ctx, dependencies).await.unwrap()
     }
 }
 
@@ -113,16 +129,19 @@ fn roles(cancelled: Arc<Notify>) -> Vec<Mounted> {
             role: "conversation",
             routes: Routes::new(conversation_server::ConversationServiceServer::new(fake.clone())),
             services: vec![conversation_server::SERVICE_NAME],
+            long_lived: vec![],
         },
         Mounted {
             role: "knowledge",
             routes: Routes::new(knowledge_server::KnowledgeServiceServer::new(fake.clone())),
             services: vec![knowledge_server::SERVICE_NAME],
+            long_lived: vec![],
         },
         Mounted {
             role: "embeddings",
             routes: Routes::new(embeddings_server::EmbeddingsServiceServer::new(fake)),
             services: vec![embeddings_server::SERVICE_NAME],
+            long_lived: vec![],
         },
     ]
 }

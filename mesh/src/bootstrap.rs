@@ -46,6 +46,8 @@ pub struct Context {
     pub health: Health,
     /// Who this process is to other nodes.
     pub identity: Identity,
+    /// How much this process takes at once, over all of its doors.
+    pub overload: Overload,
 }
 
 /// Models by name, as a node tells of them.
@@ -115,6 +117,7 @@ enum Peer {
 }
 
 /// What a role hands back when it is ready to serve.
+#[derive(Clone)]
 pub struct Mounted {
     /// The role.
     pub role: &'static str,
@@ -122,6 +125,8 @@ pub struct Mounted {
     pub routes: Routes,
     /// Full names of its gRPC services, for health.
     pub services: Vec<&'static str>,
+    /// Paths of the methods, `/package.Service/Method`, that go on for as long as their caller likes.
+    pub long_lived: Vec<&'static str>,
 }
 
 /// A role that could not start, with its reason.
@@ -156,6 +161,7 @@ impl Context {
         Self {
             peers: Arc::default(),
             identity: wiring.identity.clone(),
+            overload: wiring.overload.clone(),
             wiring: Arc::new(wiring),
             models: watch::Sender::default(),
             data,
@@ -225,13 +231,15 @@ impl Context {
     ) -> Result<Stack, tonic_reflection::server::Error> {
         let mut routes = axum::Router::new();
         let mut names = vec!["grpc.health.v1.Health"];
+        let mut long_lived = Vec::new();
         for role in mounted {
             names.extend(&role.services);
+            long_lived.extend(role.long_lived);
             routes = routes.merge(without_fallback(role.routes));
         }
         let routes = routes.merge(without_fallback(Routes::new(self.health.service())));
         let routes = routes.merge(without_fallback(reflection(descriptors, &names)?));
-        Ok(Stack::from_router(routes).limited(self.wiring.overload.clone()))
+        Ok(Stack::from_router(routes).limited(self.overload.clone()).long_lived(long_lived))
     }
 
     /// Stops serving: health first, then everything that watches `stop`; waits for the background

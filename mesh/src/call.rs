@@ -134,6 +134,18 @@ impl Call {
         Self { deadline: self.deadline.min(deadline), ..self.clone() }
     }
 
+    /// This call as one message of a stream is worked on, which may itself go on for long: with no more
+    /// time than a call that names no deadline, since queues go by when a request is due.
+    #[must_use]
+    pub fn for_message(&self) -> Self {
+        self.until(Deadline::after(deadline::DEFAULT))
+    }
+
+    /// This call with another deadline, which may be later.
+    pub(crate) fn with_deadline(self, deadline: Deadline) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// This call with another class.
     #[must_use]
     pub fn with_class(&self, class: Class) -> Self {

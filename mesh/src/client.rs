@@ -75,6 +75,12 @@ impl Channel {
         Self { transport: Transport::Tcp(Arc::new(Balancer::new(role, members, options))) }
     }
 
+    /// Whether the role is in this process, where nobody but the caller can try a call again.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.transport, Transport::Local(_))
+    }
+
     /// What is known of the role's nodes; none for a role in this process.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
@@ -190,7 +196,7 @@ mod tests {
 
     fn health() -> Mounted {
         let routes = Routes::new(Health::default().service());
-        Mounted { role: "health", routes, services: vec![] }
+        Mounted { role: "health", routes, services: vec![], long_lived: vec![] }
     }
 
     async fn assert_stream_is_cut(mut client: HealthClient<Channel>) {
@@ -242,7 +248,7 @@ mod tests {
             }
         };
         let router = axum::Router::new().route("/switchboard.test.v1.Test/Hang", axum::routing::any(hang));
-        Mounted { role: "test", routes: router.into(), services: vec![] }
+        Mounted { role: "test", routes: router.into(), services: vec![], long_lived: vec![] }
     }
 
     fn hang_request(call: &Call) -> Request<Body> {

@@ -53,6 +53,9 @@ pub trait Environment {
     fn variables(&self) -> Vec<(String, String)>;
 }
 
+/// What is printed in place of a secret.
+const MASK: &str = "***";
+
 /// A string that is never printed.
 #[derive(Clone, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
@@ -65,6 +68,12 @@ impl Secret {
         Self(value)
     }
 
+    /// Whether this is what is printed of a secret, as in a configuration that was printed and read again.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.0 == MASK
+    }
+
     /// The secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
@@ -74,19 +83,20 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
+        // That there is none may be seen, and must not read back as one.
+        serializer.serialize_str(if self.0.is_empty() { "" } else { MASK })
     }
 }
 
@@ -147,6 +157,13 @@ mod tests {
     fn secrets_are_never_printed() {
         let secret = Secret::new("sk-123".into());
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        #[derive(Serialize)]
+        struct Section {
+            none: Secret,
+            one: Secret,
+        }
+        let printed = toml::to_string(&Section { none: Secret::new(String::new()), one: secret }).unwrap();
+        assert_eq!(printed, "none = \"\"\none = \"***\"\n");
     }
 
     #[test]

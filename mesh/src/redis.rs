@@ -2,7 +2,8 @@
 //!
 //! [`Redis`] connects at its first use and again after a connection broke, one attempt at a time, and in
 //! the background: a call waits for it no longer than its own time. While Redis is away calls fail at
-//! once, so that whoever asks can go on without. Every call names the time that it may take.
+//! once, so that whoever asks can go on without: that it is away is known once an attempt failed, or once
+//! a server that is connected has been silent for a while. Every call names the time that it may take.
 
 mod config;
 mod connect;
@@ -24,6 +25,11 @@ use crate::config::Invalid;
 /// How long Redis is left alone after a connection to it failed; twice as long each further time, up to
 /// five times.
 const LEFT_ALONE: Duration = Duration::from_millis(200);
+/// How long a first attempt may take until calls that come meanwhile no longer wait for it.
+const FRESH: Duration = Duration::from_millis(100);
+/// A server that is connected is away when so many calls in a row got no answer, over so long a time: what
+/// is shorter is a pause, as it makes when it writes its memory to a disk.
+const SILENT: (u32, Duration) = (3, Duration::from_millis(100));
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -49,8 +55,19 @@ struct Inner {
     state: Mutex<State>,
 }
 
-enum State {
-    Up(Link),
+struct State {
+    link: Way,
+    /// Counts the connections, so that what an old one tells does not count against a new one.
+    number: u64,
+    /// That Redis is away was said.
+    told: bool,
+}
+
+enum Way {
+    Up {
+        link: Link,
+        silent: Option<Silence>,
+    },
     /// To be tried again at `at`.
     Down {
         at: Instant,
@@ -61,7 +78,15 @@ enum State {
     Connecting {
         over: watch::Receiver<()>,
         failures: u32,
+        since: Instant,
     },
+}
+
+/// Calls without an answer since the last one that had one.
+#[derive(Clone, Copy)]
+struct Silence {
+    since: Instant,
+    calls: u32,
 }
 
 impl Redis {
@@ -72,7 +97,8 @@ impl Redis {
     pub fn open(config: &Config) -> Result<Option<Self>, Invalid> {
         config.check()?;
         let Some(source) = Source::new(config)? else { return Ok(None) };
-        let state = Mutex::new(State::Down { at: Instant::now(), failures: 0, why: "not tried yet".into() });
+        let link = Way::Down { at: Instant::now(), failures: 0, why: "not tried yet".into() };
+        let state = Mutex::new(State { link, number: 0, told: false });
         Ok(Some(Self(Arc::new(Inner { source, connect_within: config.connect_timeout, state }))))
     }
 
@@ -81,12 +107,7 @@ impl Redis {
     /// # Errors
     /// [`RedisError`], at the latest when `within` is over.
     pub async fn query<T: FromRedisValue>(&self, command: &Cmd, within: Duration) -> Result<T, RedisError> {
-        let work = async {
-            let mut link = self.link().await?;
-            let outcome = command.query_async(&mut link).await;
-            self.judge(outcome)
-        };
-        tokio::time::timeout(within, work).await.unwrap_or(Err(RedisError::Late))
+        self.run(within, async |mut link| command.query_async(&mut link).await).await
     }
 
     /// Runs a script, by its hash where the server has it. `keys` decide where: all of them must be in
@@ -108,46 +129,93 @@ impl Redis {
         for argument in arguments {
             call.arg(*argument);
         }
-        let work = async {
-            let mut link = self.link().await?;
-            let outcome = call.invoke_async(&mut link).await;
-            self.judge(outcome)
-        };
-        tokio::time::timeout(within, work).await.unwrap_or(Err(RedisError::Late))
+        self.run(within, async |mut link| call.invoke_async(&mut link).await).await
     }
 
     /// Whether there is a connection, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(*self.state(), State::Up(_))
+        matches!(self.state().link, Way::Up { .. })
     }
 
-    fn judge<T>(&self, outcome: redis::RedisResult<T>) -> Result<T, RedisError> {
-        outcome.map_err(|error| {
-            // The master has moved, or the connection is of no use any more: connect anew.
-            if error.is_unrecoverable_error() || error.is_io_error() || error.is_cluster_error() {
-                self.down(0, error.to_string());
-                return RedisError::Away(error.to_string());
+    async fn run<T>(
+        &self,
+        within: Duration,
+        work: impl AsyncFnOnce(Link) -> redis::RedisResult<T>,
+    ) -> Result<T, RedisError> {
+        let until = Instant::now() + within;
+        let link = tokio::time::timeout_at(until, self.link()).await;
+        let (link, number) = link.unwrap_or(Err(RedisError::Late))?;
+        match tokio::time::timeout_at(until, work(link)).await {
+            Ok(outcome) => self.judge(number, outcome),
+            Err(_) => {
+                self.silent(number);
+                Err(RedisError::Late)
             }
-            RedisError::Refused(error.to_string())
-        })
+        }
     }
 
-    /// A connection; waits for the one that is being made.
-    async fn link(&self) -> Result<Link, RedisError> {
+    fn judge<T>(&self, number: u64, outcome: redis::RedisResult<T>) -> Result<T, RedisError> {
+        let refused = match outcome {
+            // The master has moved, or the connection is of no use any more: connect anew.
+            Err(error)
+                if error.is_unrecoverable_error() || error.is_io_error() || error.is_cluster_error() =>
+            {
+                self.lost(number, 0, error.to_string());
+                return Err(RedisError::Away(error.to_string()));
+            }
+            refused => refused.map_err(|error| RedisError::Refused(error.to_string())),
+        };
+        if let State { link: Way::Up { silent, .. }, number: current, .. } = &mut *self.state()
+            && *current == number
+        {
+            *silent = None;
+        }
+        refused
+    }
+
+    /// A call got no answer in its time.
+    fn silent(&self, number: u64) {
+        let now = Instant::now();
+        let away = match &mut *self.state() {
+            State { link: Way::Up { silent, .. }, number: current, .. } if *current == number => {
+                let silent = silent.get_or_insert(Silence { since: now, calls: 0 });
+                silent.calls += 1;
+                silent.calls >= SILENT.0 && now.duration_since(silent.since) >= SILENT.1
+            }
+            _ => false,
+        };
+        if away {
+            self.lost(number, 1, "it does not answer".into());
+        }
+    }
+
+    /// A connection and its number. Waits for the one that is being made, unless it is known that Redis
+    /// is away.
+    async fn link(&self) -> Result<(Link, u64), RedisError> {
+        let away = |why: &str| Err(RedisError::Away(why.to_owned()));
         loop {
-            let mut over = match &mut *self.state() {
-                State::Up(link) => return Ok(link.clone()),
-                State::Down { at, why, .. } if Instant::now() < *at => {
-                    return Err(RedisError::Away(why.clone()));
-                }
-                State::Connecting { over, .. } => over.clone(),
-                state @ State::Down { .. } => {
-                    let State::Down { failures, .. } = *state else { continue };
-                    let (done, over) = watch::channel(());
-                    *state = State::Connecting { over: over.clone(), failures };
-                    self.connect(done);
-                    over
+            let mut over = {
+                let mut state = self.state();
+                let number = state.number;
+                match &mut state.link {
+                    Way::Up { link, .. } => return Ok((link.clone(), number)),
+                    Way::Down { at, why, .. } if Instant::now() < *at => return away(why),
+                    Way::Connecting { failures, .. } if *failures > 0 => return away("it is tried again"),
+                    Way::Connecting { since, .. } if since.elapsed() > FRESH => {
+                        return away("a connection takes long");
+                    }
+                    Way::Connecting { over, .. } => over.clone(),
+                    Way::Down { failures, why, .. } => {
+                        let (failures, why) = (*failures, std::mem::take(why));
+                        let (done, over) = watch::channel(());
+                        state.link = Way::Connecting { over: over.clone(), failures, since: Instant::now() };
+                        self.connect(done);
+                        if failures > 0 {
+                            return away(&why);
+                        }
+                        over
+                    }
                 }
             };
             // An error says that the sender is gone: the attempt is over.
@@ -157,41 +225,82 @@ impl Redis {
 
     /// Connects in the background, so that the attempt outlives a caller with little time.
     fn connect(&self, done: watch::Sender<()>) {
-        let redis = self.clone();
+        let mut attempt = Attempt { redis: self.clone(), ended: false, _done: done };
         tokio::spawn(async move {
-            let attempt = tokio::time::timeout(redis.0.connect_within, redis.0.source.connect()).await;
-            match attempt {
-                Ok(Ok(link)) => {
-                    tracing::info!("connected to Redis");
-                    *redis.state() = State::Up(link);
-                }
-                Ok(Err(error)) => redis.failed(error.to_string()),
-                Err(_) => redis.failed("no connection in time".into()),
+            let Inner { source, connect_within, .. } = &*attempt.redis.0;
+            let outcome = tokio::time::timeout(*connect_within, reach(source)).await;
+            attempt.ended = true;
+            match outcome {
+                Ok(Ok(link)) => attempt.redis.connected(link),
+                Ok(Err(error)) => attempt.redis.failed(error.to_string()),
+                Err(_) => attempt.redis.failed("no connection in time".into()),
             }
-            drop(done);
         });
     }
 
-    fn failed(&self, why: String) {
-        let failures = match &*self.state() {
-            State::Connecting { failures, .. } => *failures + 1,
-            _ => 1,
-        };
-        self.down(failures, why);
+    fn connected(&self, link: Link) {
+        let mut state = self.state();
+        tracing::info!("connected to Redis");
+        state.number += 1;
+        state.told = false;
+        state.link = Way::Up { link, silent: None };
     }
 
-    fn down(&self, failures: u32, why: String) {
+    /// The attempt that is under way came to nothing.
+    fn failed(&self, why: String) {
         let mut state = self.state();
-        if failures <= 1 && !matches!(*state, State::Down { .. }) {
-            tracing::warn!(why, "Redis is away; what needs it goes on without");
+        if let Way::Connecting { failures, .. } = state.link {
+            state.down(failures + 1, why);
         }
-        let wait = LEFT_ALONE * 2_u32.pow(failures.saturating_sub(1).min(5));
-        let at = Instant::now() + if failures == 0 { Duration::ZERO } else { wait };
-        *state = State::Down { at, failures, why };
+    }
+
+    /// The connection of `number` is of no use any more.
+    fn lost(&self, number: u64, failures: u32, why: String) {
+        let mut state = self.state();
+        if state.number == number && matches!(state.link, Way::Up { .. }) {
+            state.down(failures, why);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn down(&mut self, failures: u32, why: String) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(why, "Redis is away; what needs it goes on without");
+        }
+        let wait = LEFT_ALONE * 2_u32.pow(failures.saturating_sub(1).min(5));
+        let at = Instant::now() + if failures == 0 { Duration::ZERO } else { wait };
+        self.link = Way::Down { at, failures, why };
+    }
+}
+
+/// A connection on which the server has answered: that one stands says nothing of who is behind it.
+async fn reach(source: &Source) -> redis::RedisResult<Link> {
+    let mut link = source.connect().await?;
+    let answer = redis::cmd("PING").query_async::<redis::Value>(&mut link).await;
+    match answer {
+        Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),
+        // A user that may not ask this was answered as well.
+        _ => Ok(link),
+    }
+}
+
+/// An attempt to connect. However it ends, those who wait for it hear of it.
+struct Attempt {
+    redis: Redis,
+    ended: bool,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.redis.failed("the attempt was given up".into());
+        }
     }
 }
 

@@ -9,11 +9,13 @@ mod hostile;
 mod listener;
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -26,12 +28,19 @@ use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 
 use crate::{
-    Call, call,
+    Call, Deadline, call,
     deadline::{self, DeadlineBody},
     identity::{Peer, permissions},
     overload::{Held, Overload, Place},
     telemetry::{self, Recorded, Recorder, Side},
 };
+
+/// Methods that every node serves and that go on for as long as their caller likes.
+const LONG_LIVED: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
 
 /// The routes of a role behind permissions, deadline, tenant, telemetry and a limit on what is done at once.
 ///
@@ -42,6 +51,7 @@ use crate::{
 pub struct Stack {
     routes: axum::Router,
     overload: Option<Overload>,
+    long_lived: Arc<BTreeSet<&'static str>>,
 }
 
 impl Stack {
@@ -62,7 +72,17 @@ impl Stack {
     }
 
     fn behind(routes: axum::Router) -> Self {
-        Self { routes, overload: Some(Overload::default()) }
+        let long_lived = Arc::new(BTreeSet::from(LONG_LIVED));
+        Self { routes, overload: Some(Overload::default()), long_lived }
+    }
+
+    /// This stack with methods, `/package.Service/Method`, that go on for as long as their caller likes,
+    /// besides watches of health and reflection: a call of them without a deadline has
+    /// [`deadline::LONGEST`] in place of [`deadline::DEFAULT`].
+    #[must_use]
+    pub fn long_lived(mut self, methods: impl IntoIterator<Item = &'static str>) -> Self {
+        Arc::make_mut(&mut self.long_lived).extend(methods);
+        self
     }
 
     /// This stack with the limits of `overload`, which several stacks of a process may share.
@@ -85,6 +105,7 @@ impl Stack {
         let peer = request.extensions().get::<Peer>();
         let allowed = peer.map_or(Ok(()), |peer| permissions::check(peer, request.uri().path()));
         let call = match allowed.and_then(|()| Call::from_headers(request.headers())) {
+            Ok(call) if self.goes_on(&request) => call.with_deadline(Deadline::after(deadline::LONGEST)),
             Ok(call) => call,
             Err(status) => {
                 recorder.end(status.code());
@@ -125,6 +146,11 @@ impl Stack {
                 Body::new(Recorded::new(body, recorder))
             }),
         }
+    }
+
+    /// Whether a request may go on for long, since its caller does not say for how long.
+    fn goes_on(&self, request: &Request<Body>) -> bool {
+        !request.headers().contains_key(deadline::HEADER) && self.long_lived.contains(request.uri().path())
     }
 
     async fn admit(&self, call: &Call, uri: &Uri, headers: &HeaderMap) -> Result<Option<Place>, Status> {
@@ -182,3 +208,6 @@ fn hint(error: &io::Error) -> &'static str {
 pub async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { key, address, source })
 }
+
+#[cfg(test)]
+mod tests;

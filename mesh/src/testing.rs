@@ -42,7 +42,8 @@ pub async fn listen(role: &Mounted) -> (Uri, DropGuard) {
     let listener = server::bind("test", ([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let address = listener.local_addr().expect("a bound listener");
     let uri = format!("http://{address}").parse().expect("an address and a port are a URL");
-    let (stop, stack) = (CancellationToken::new(), Stack::new(role.routes.clone()));
+    let stop = CancellationToken::new();
+    let stack = Stack::new(role.routes.clone()).long_lived(role.long_lived.iter().copied());
     tokio::spawn(server::serve(listener, stack, Limits::default(), stop.clone(), Duration::from_secs(1)));
     (uri, stop.drop_guard())
 }

@@ -43,6 +43,19 @@ pub(crate) const SERVICES: [&str; 6] = [
     tokenize_server::SERVICE_NAME,
 ];
 
+/// The doors' streams, which go on for as long as their caller likes. Each message has a time of its own.
+pub(crate) const STREAMS: [&str; 9] = [
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+    "/tei.v1.Embed/EmbedStream",
+    "/tei.v1.Embed/EmbedSparseStream",
+    "/tei.v1.Embed/EmbedAllStream",
+    "/tei.v1.Predict/PredictStream",
+    "/tei.v1.Predict/PredictPairStream",
+    "/tei.v1.Rerank/RerankStream",
+    "/tei.v1.Tokenize/TokenizeStream",
+    "/tei.v1.Tokenize/DecodeStream",
+];
+
 /// The doors' routes.
 pub(crate) fn routes(registry: &Arc<Registry>, health: &Health) -> Routes {
     let open_inference = open_inference::Door::new(Arc::clone(registry), health.clone());

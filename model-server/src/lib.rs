@@ -81,7 +81,8 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let server = InferenceServiceServer::new(Service::new(Arc::clone(&registry)));
     let server = server.max_decoding_message_size(LARGEST_REQUEST);
     let routes = doors::routes(&registry, &ctx.health).add_service(server);
-    Ok(mesh::Mounted { role: ROLE, routes, services: services().collect() })
+    let long_lived = doors::STREAMS.to_vec();
+    Ok(mesh::Mounted { role: ROLE, routes, services: services().collect(), long_lived })
 }
 
 /// The full names of all that the role serves.

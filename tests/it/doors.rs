@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use switchboard_gateway::keys::{Keys, NewKey, Role};
+use switchboard_gateway::{
+    Dependencies,
+    keys::{Keys, NewKey, Role},
+};
 use switchboard_mesh::{Tenant, config::Secret};
 use switchboard_proto::{
     conversation::v1::{
@@ -47,8 +50,9 @@ async fn door() -> Door {
     let (_, key) = keys.create(&NewKey::new(Tenant::try_new("acme").unwrap(), Role::Admin)).unwrap();
     let any = ([127, 0, 0, 1], 0).into();
     let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
-    let doors =
-        switchboard_gateway::start(config, &mesh.ctx, keys, String::new, switchboard_proto::DESCRIPTORS);
+    let descriptors = switchboard_proto::DESCRIPTORS;
+    let dependencies = Dependencies { keys, redis: None, scrape: String::new, descriptors };
+    let doors = switchboard_gateway::start(config, &mesh.ctx, dependencies);
     let grpc = doors.await.unwrap().grpc;
     let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     Door { mesh, channel, key }

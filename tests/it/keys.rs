@@ -3,7 +3,7 @@
 use std::{path::Path, process::Output, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use switchboard_gateway::keys::Keys;
+use switchboard_gateway::{Dependencies, keys::Keys};
 use switchboard_mesh::Context;
 use switchboard_proto::conversation::v1::{
     ListConversationsRequest, conversation_service_client::ConversationServiceClient,
@@ -85,7 +85,9 @@ async fn a_running_gateway_takes_in_what_the_command_makes_and_revokes() {
     let keys = Arc::new(Keys::open(Keys::file_in(data.path())).unwrap());
     let any = ([127, 0, 0, 1], 0).into();
     let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
-    let doors = switchboard_gateway::start(config, &ctx, keys, String::new, switchboard_proto::DESCRIPTORS);
+    let descriptors = switchboard_proto::DESCRIPTORS;
+    let dependencies = Dependencies { keys, redis: None, scrape: String::new, descriptors };
+    let doors = switchboard_gateway::start(config, &ctx, dependencies);
     let grpc = doors.await.unwrap().grpc;
     let channel = Channel::from_shared(format!("http://{grpc}")).unwrap().connect().await.unwrap();
     let becomes = async |key: &str, code: Code| {

@@ -95,12 +95,7 @@ impl Mesh {
     pub(crate) async fn listen(&self) -> SocketAddr {
         let listener = server::bind("test", ([127, 0, 0, 1], 0).into()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mounted = self.mounted.iter().map(|m| Mounted {
-            role: m.role,
-            routes: m.routes.clone(),
-            services: m.services.clone(),
-        });
-        let stack = self.ctx.node(mounted.collect(), switchboard_proto::DESCRIPTORS).unwrap();
+        let stack = self.ctx.node(self.mounted.clone(), switchboard_proto::DESCRIPTORS).unwrap();
         let listener = server::Listener::new(listener, self.ctx.identity.clone());
         let stop = self.ctx.stop.clone();
         self.ctx.tasks.spawn(server::serve(

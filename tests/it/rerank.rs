@@ -56,7 +56,7 @@ async fn mesh(fake: Option<&Fake>) -> Mesh {
     let mesh = Mesh::of(&others, Default::default()).await;
     if let Some(fake) = fake {
         let routes = Routes::new(RerankingServiceServer::new(fake.clone()));
-        mesh.ctx.mount(&Mounted { role: "reranking", routes, services: vec![] });
+        mesh.ctx.mount(&Mounted { role: "reranking", routes, services: vec![], long_lived: vec![] });
     }
     shop(&mesh).await;
     mesh

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::stream;
 use prost::Message as _;
-use switchboard_gateway::keys::{Keys, NewKey, Role};
+use switchboard_gateway::{
+    Dependencies,
+    keys::{Keys, NewKey, Role},
+};
 use switchboard_mesh::{Tenant, config::Secret};
 use switchboard_proto::{
     DESCRIPTORS,
@@ -129,7 +132,8 @@ impl World {
         let acme = Caller { key: key("acme"), claims: FORGED };
         let any = ([127, 0, 0, 1], 0).into();
         let config = switchboard_gateway::Config { http: any, grpc: any, ..Default::default() };
-        let doors = switchboard_gateway::start(config, &mesh.ctx, keys, String::new, DESCRIPTORS);
+        let dependencies = Dependencies { keys, redis: None, scrape: String::new, descriptors: DESCRIPTORS };
+        let doors = switchboard_gateway::start(config, &mesh.ctx, dependencies);
         let doors = doors.await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", doors.grpc)).unwrap();
         let channel = channel.connect().await.unwrap();

@@ -60,7 +60,7 @@ impl Fake {
         let fake = self.clone();
         let answer = move |headers: HeaderMap, body: Bytes| fake.clone().answer(headers, body);
         let router = axum::Router::new().route("/switchboard.test.v1.Test/Ask", axum::routing::any(answer));
-        Mounted { role: "test", routes: router.into(), services: vec![] }
+        Mounted { role: "test", routes: router.into(), services: vec![], long_lived: vec![] }
     }
 
     async fn answer(self, headers: HeaderMap, body: Bytes) -> Response<Body> {

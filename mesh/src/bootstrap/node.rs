@@ -131,12 +131,7 @@ impl Node {
     ) -> Result<SocketAddr, NodeError> {
         let listener = server::bind("node.listen", address).await?;
         let bound = listener.local_addr().map_err(NodeError::Address)?;
-        let mounted = self.mounted.iter().map(|m| Mounted {
-            role: m.role,
-            routes: m.routes.clone(),
-            services: m.services.clone(),
-        });
-        let stack = self.ctx.node(mounted.collect(), descriptors).map_err(NodeError::Contracts)?;
+        let stack = self.ctx.node(self.mounted.clone(), descriptors).map_err(NodeError::Contracts)?;
         let listener = server::Listener::new(listener, self.ctx.identity.clone());
         let stop = self.ctx.stop.clone();
         self.ctx.tasks.spawn(server::serve(listener, stack, server::Limits::default(), stop, self.drain));
@@ -267,7 +262,7 @@ mod tests {
         let quiet = telemetry::Config { log: "off".into(), ..telemetry::Config::default() };
         let telemetry = telemetry::start(&quiet).unwrap();
         let routes = tonic::service::Routes::default();
-        let role = Mounted { role: "test", routes, services: vec!["test.v1.Test"] };
+        let role = Mounted { role: "test", routes, services: vec!["test.v1.Test"], long_lived: vec![] };
         Node::new(ctx, vec![role], telemetry, Duration::from_secs(1))
     }
 

@@ -1,6 +1,7 @@
 //! Admission as calls meet it: over the server stack, and as a whole system under too much load.
 
 mod goodput;
+mod tcp;
 
 use std::time::Duration;
 
@@ -319,7 +320,7 @@ async fn health_is_told_however_busy_a_node_is() {
 #[tokio::test(start_paused = true)]
 async fn calls_within_a_process_and_those_of_a_node_that_is_told_so_are_not_limited() {
     let (_open, closed) = watch::channel(false);
-    let mounted = Mounted { role: "test", routes: role(closed).into(), services: vec![] };
+    let mounted = Mounted { role: "test", routes: role(closed).into(), services: vec![], long_lived: vec![] };
     let channel = testing::serve(&mounted);
     let request = || {
         let mut request = Request::post(format!("http://mesh{HANG}")).body(Body::empty()).unwrap();

@@ -94,6 +94,10 @@ impl Config {
         if self.mode == Mode::Cluster && self.database != 0 {
             return Err(Invalid::new("redis.database", self.database, "0: a Cluster has one database"));
         }
+        if self.password.is_masked() {
+            let allowed = "the password itself: a configuration is printed without it";
+            return Err(Invalid::new("redis.password", &self.password, allowed));
+        }
         if !self.password.expose().is_empty() && !empty(&self.password_file) {
             let given = self.password_file.display();
             return Err(Invalid::new("redis.password_file", given, "empty where redis.password is set"));
@@ -165,6 +169,7 @@ mod tests {
             ("redis.database", refusal(|config| (config.mode, config.database) = (Mode::Cluster, 3))),
             ("redis.certificate", refusal(|config| config.certificate = "a.pem".into())),
             ("redis.tls", refusal(|config| config.authorities = "a.pem".into())),
+            ("redis.password", refusal(|config| config.password = Secret::new("***".into()))),
             ("redis.connect_timeout", refusal(|config| config.connect_timeout = Duration::ZERO)),
         ] {
             assert!(error.starts_with(key), "{key}: {error}");

@@ -1,3 +1,5 @@
+mod tls;
+
 use std::time::Duration;
 
 use redis::cmd;
@@ -79,6 +81,61 @@ async fn a_call_takes_no_longer_than_it_may() {
     let error = redis.query::<()>(&cmd("PING"), Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(error, RedisError::Late), "{error}");
     assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_server_that_went_silent_until_it_speaks_again() {
+    const WITHIN: Duration = Duration::from_millis(20);
+    let server = RedisServer::start(&[]);
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    set_and_get(&redis, "a").await.unwrap();
+    // The connection stands, and nobody answers on it.
+    server.say("CLIENT PAUSE 4000 ALL");
+    let silent = async {
+        while redis.is_up() {
+            redis.query::<()>(&cmd("PING"), WITHIN).await.unwrap_err();
+        }
+    };
+    tokio::time::timeout(SOON, silent).await.unwrap();
+    // Meanwhile a new connection is tried, which nobody answers on either.
+    let (began, mut calls) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_millis(500) {
+        let error = redis.query::<()>(&cmd("PING"), WITHIN).await.unwrap_err();
+        assert!(matches!(error, RedisError::Away(_)), "{error}");
+        calls += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!(calls > 100, "{calls} calls in half a second have waited");
+    in_the_end(&redis, "b").await;
+}
+
+#[tokio::test]
+async fn a_pause_that_is_shorter_than_silence_costs_no_connection() {
+    let server = RedisServer::start(&[]);
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    set_and_get(&redis, "a").await.unwrap();
+    server.say("CLIENT PAUSE 1000 ALL");
+    // Many at once are late at one time.
+    let late = (0..20)
+        .map(|_| async { redis.query::<()>(&cmd("PING"), Duration::from_millis(20)).await.unwrap_err() });
+    futures::future::join_all(late).await;
+    assert!(redis.is_up());
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_packets_holds_up_only_the_first_callers() {
+    // A listener that accepts and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config(Mode::Single, vec![silent.local_addr().unwrap().to_string()]);
+    let redis = open(&Config { connect_timeout: Duration::from_millis(200), ..config });
+    let ping = async || redis.query::<()>(&cmd("PING"), Duration::from_millis(20)).await.unwrap_err();
+    assert!(matches!(ping().await, RedisError::Late));
+    let (began, mut late) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(1) {
+        late += usize::from(matches!(ping().await, RedisError::Late));
+        tokio::task::yield_now().await;
+    }
+    assert!(late <= 5, "{late} calls have waited");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -45,6 +45,27 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
         command.args(["--bind", "127.0.0.1", "--dir"]).arg(&folder).args(arguments);
+        Self { process: ready(command), port, folder }
+    }
+
+    /// A server that speaks TLS alone, with the certificate and the key in PEM files, and further arguments.
+    /// `authorities`, a PEM file as well, says by whom the certificates of clients have to be signed; without
+    /// it they need none. [`RedisServer::say`] does not reach it.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    #[must_use]
+    pub fn with_tls(certificate: &Path, key: &Path, authorities: Option<&Path>, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let folder = folder(port);
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--tls-port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(["--bind", "127.0.0.1", "--dir"]).arg(&folder);
+        command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+        // It wants authorities even where nobody has to show a certificate.
+        command.arg("--tls-ca-cert-file").arg(authorities.unwrap_or(certificate));
+        command.args(["--tls-auth-clients", if authorities.is_some() { "yes" } else { "no" }]);
+        command.args(arguments);
         Self { process: ready(command), port, folder }
     }
 

@@ -153,7 +153,7 @@ impl GrpcInferenceService for Door {
         let call = call_of(&request)?;
         let door = self.clone();
         let answer = move |request: ModelInferRequest| {
-            let (door, call, id) = (door.clone(), call.clone(), request.id.clone());
+            let (door, call, id) = (door.clone(), call.for_message(), request.id.clone());
             async move {
                 Ok(match door.infer(&call, request).await {
                     Ok(response) => ModelStreamInferResponse {

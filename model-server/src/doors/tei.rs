@@ -58,6 +58,11 @@ impl Asked {
         };
         Ok(Self { call: call_of(request)?, model })
     }
+
+    /// The same, for one message of a stream.
+    fn for_message(&self) -> Self {
+        Self { call: self.call.for_message(), model: self.model.clone() }
+    }
 }
 
 impl Door {

@@ -77,5 +77,6 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
         role: ROLE,
         routes: tonic::service::Routes::new(server),
         services: vec![SERVICE_NAME],
+        long_lived: vec![],
     })
 }

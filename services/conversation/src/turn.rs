@@ -11,7 +11,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use switchboard_mesh::{Call, Class, error};
+use switchboard_mesh::{Call, Class, call::hedged, error};
 use switchboard_proto::{
     conversation::v1::{
         Budget, ConverseResponse, NumberedCitation, Outcome, StageStatus, TurnReport, TurnSentence,
@@ -254,7 +254,7 @@ impl Turn {
                 call,
                 async |call: Call| {
                     let request = EmbedRequest { texts, ..EmbedRequest::default() };
-                    Ok(embeddings.embed(call.request(request)).await?.into_inner())
+                    Ok(embeddings.embed(hedged(call.request_to_any(request))).await?.into_inner())
                 },
                 |found| format!("{} wordings", found.embeddings.len()),
             )
@@ -291,6 +291,7 @@ impl Turn {
             }),
             mode: 0,
         };
+        // Not hedged: documents are where they were stored, and another node does not have them.
         let mut knowledge = self.peers.knowledge.clone();
         clock
             .run(
@@ -314,7 +315,9 @@ impl Turn {
         let timing = clock.begin("rerank");
         let mut reranking = self.peers.reranking.clone();
         let ranked = timing
-            .limit(call, async |call: Call| Ok(reranking.rerank(call.request(request)).await?.into_inner()))
+            .limit(call, async |call: Call| {
+                Ok(reranking.rerank(hedged(call.request_to_any(request))).await?.into_inner())
+            })
             .await;
         let took = timing.began.elapsed();
         let ranked = match ranked {

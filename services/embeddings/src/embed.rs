@@ -2,13 +2,14 @@
 //!
 //! [`Embedder`] sends each distinct text that is not remembered once, in calls of bounded size that
 //! run side by side, on as many nodes as there are, and puts the vectors back into the request's order.
-//! A call that no node could take is made again while there is time; the others keep what they brought.
+//! A call that no node could take is made again while there is time, by the channel over nodes and here
+//! over models in the same process; the others keep what they brought.
 //! All vectors of one answer have one fingerprint.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use switchboard_mesh::{Call, Channel, Class, error};
+use switchboard_mesh::{Call, Channel, Class, call::hedged, error};
 use switchboard_proto::{
     embeddings::v1::{EmbedRequest, EmbedResponse, Embedding},
     inference::v1::{
@@ -29,7 +30,7 @@ use crate::{
 /// Bytes of the texts of one call: a quarter of gRPC's usual limit on a message. The longest text
 /// takes an eighth of it.
 const BYTES_PER_CALL: usize = 1 << 20;
-/// Times that a call is made until its failure is the request's.
+/// Times that a call in this process is made until its failure is the request's.
 const TRIES: u32 = 3;
 /// The wait before a call is made again where the node names none; four times as long each time.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -40,6 +41,8 @@ const ROUNDS: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Embedder {
     inference: InferenceServiceClient<Channel>,
+    /// Times that a call is made: nodes are asked again by the channel, within its budget.
+    tries: u32,
     config: Config,
     cache: Arc<Cache>,
 }
@@ -55,9 +58,12 @@ struct Gathered {
 }
 
 impl Embedder {
-    pub(crate) fn new(inference: InferenceServiceClient<Channel>, config: Config) -> Self {
+    /// Over models that `inference` reaches, with answers of at most `largest` bytes.
+    pub(crate) fn new(inference: Channel, largest: usize, config: Config) -> Self {
+        let tries = if inference.is_local() { TRIES } else { 1 };
+        let inference = InferenceServiceClient::new(inference).max_decoding_message_size(largest);
         let cache = Arc::new(Cache::new(config.cache_mib << 20));
-        Self { inference, config, cache }
+        Self { inference, tries, config, cache }
     }
 
     /// Embeds a request that was found to be within bounds. Dropping the future ends its calls.
@@ -146,11 +152,15 @@ impl Embedder {
         let message = ModelRequest { model, texts, prompt, ..ModelRequest::default() };
         let mut tried = 0;
         let reply = loop {
-            match self.inference.clone().embed(call.request_to_any(message.clone())).await {
+            let request = call.request_for(&message.model, message.clone());
+            // What nobody waits for is not worth the work of two nodes.
+            let request = if call.class == Class::Batch { request } else { hedged(request) };
+            match self.inference.clone().embed(request).await {
                 Ok(reply) => break reply.into_inner(),
                 Err(status) => {
                     tried += 1;
-                    let wait = wait(&status, tried).filter(|wait| *wait < call.deadline.left());
+                    let wait = if tried < self.tries { wait(&status, tried) } else { None };
+                    let wait = wait.filter(|wait| *wait < call.deadline.left());
                     tokio::time::sleep(wait.ok_or_else(|| from_upstream(status, prompted))?).await;
                 }
             }
@@ -186,9 +196,6 @@ fn fingerprint(reply: &ModelResponse) -> Arc<str> {
 /// How long to wait until a call that failed for the `tried`-th time is made again; `None` when that
 /// would not help. A node that is full says when it makes sense; without a word it does not.
 fn wait(status: &Status, tried: u32) -> Option<Duration> {
-    if tried >= TRIES {
-        return None;
-    }
     let named = status.get_details_retry_info().and_then(|info| info.retry_delay);
     match status.code() {
         Code::Unavailable => Some(named.unwrap_or(FIRST_WAIT * 4_u32.pow(tried - 1))),
@@ -286,7 +293,6 @@ mod tests {
         assert_eq!(wait(&with(Code::Unavailable, named), 2), named);
         assert_eq!(wait(&Status::unavailable("gone"), 2), Some(Duration::from_millis(40)));
         assert_eq!(wait(&Status::resource_exhausted("full"), 1), None);
-        assert_eq!(wait(&with(Code::Unavailable, named), TRIES), None);
         assert_eq!(wait(&with(Code::NotFound, named), 1), None);
     }
 }

@@ -13,10 +13,7 @@ mod metrics;
 mod service;
 
 use switchboard_mesh as mesh;
-use switchboard_proto::{
-    embeddings::v1::embeddings_service_server::EmbeddingsServiceServer,
-    inference::v1::inference_service_client::InferenceServiceClient,
-};
+use switchboard_proto::embeddings::v1::embeddings_service_server::EmbeddingsServiceServer;
 use tonic::service::Routes;
 
 pub use config::Config;
@@ -27,6 +24,8 @@ use crate::{embed::Embedder, service::Service};
 pub const ROLE: &str = "embeddings";
 /// The full name of its gRPC service.
 pub const SERVICE: &str = "switchboard.embeddings.v1.EmbeddingsService";
+/// Goes on for as long as its caller likes.
+const EMBED_STREAM: &str = "/switchboard.embeddings.v1.EmbeddingsService/EmbedStream";
 /// Bytes of the largest request. The most texts of the greatest length are 32 MiB of ASCII; what is
 /// over a bound by a little is still read, so that the answer can name the field.
 const LARGEST_REQUEST: usize = 40 << 20;
@@ -39,9 +38,8 @@ const LARGEST_ANSWER: usize = 16 << 20;
 /// When a value of `config` is not allowed.
 pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
-    let inference =
-        InferenceServiceClient::new(ctx.channel("inference")).max_decoding_message_size(LARGEST_ANSWER);
-    let service = Service::new(Embedder::new(inference, config));
+    let service = Service::new(Embedder::new(ctx.channel("inference"), LARGEST_ANSWER, config));
     let server = EmbeddingsServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
-    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE] })
+    let long_lived = vec![EMBED_STREAM];
+    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE], long_lived })
 }

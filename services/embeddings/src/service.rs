@@ -74,7 +74,7 @@ impl EmbeddingsService for Service {
             let Some(message) = requests.message().await? else { return Ok(None) };
             let request = message.request.ok_or_else(|| error::invalid("request", "it is missing"))?;
             check(&request, "request.")?;
-            let response = embedder.embed(request, &call).await?;
+            let response = embedder.embed(request, &call.for_message()).await?;
             Ok(Some((EmbedStreamResponse { response: Some(response) }, (requests, embedder, call))))
         });
         Ok(Response::new(replies.boxed()))

@@ -34,5 +34,6 @@ pub async fn start(config: Config, _ctx: &mesh::Context) -> Result<mesh::Mounted
         role: ROLE,
         routes: tonic::service::Routes::new(server),
         services: vec![SERVICE_NAME],
+        long_lived: vec![],
     })
 }

@@ -246,7 +246,7 @@ impl Ingest {
             let answer = self
                 .embeddings
                 .clone()
-                .embed(call.request(request))
+                .embed(call.request_to_any(request))
                 .await
                 .map_err(|status| unembedded(&status))?;
             let answer = answer.into_inner();

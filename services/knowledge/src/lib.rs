@@ -39,6 +39,8 @@ pub use error::Error;
 
 /// The role's name.
 pub const ROLE: &str = "knowledge";
+/// Goes on for as many documents as its caller has.
+const INGEST: &str = "/switchboard.knowledge.v1.KnowledgeService/Ingest";
 
 /// Opens the store in the context's data folder and makes the service.
 ///
@@ -63,5 +65,5 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     }
     let service = service::Service::new(config, store, ctx.channel("embeddings"));
     let routes = Routes::new(KnowledgeServiceServer::new(service));
-    Ok(mesh::Mounted { role: ROLE, routes, services: vec![SERVICE_NAME] })
+    Ok(mesh::Mounted { role: ROLE, routes, services: vec![SERVICE_NAME], long_lived: vec![INGEST] })
 }

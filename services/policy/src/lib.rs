@@ -42,5 +42,5 @@ pub async fn start(config: Config, ctx: &Context) -> Result<Mounted, StartError>
     // Patterns are compiled at their first use; that shall not be a customer's.
     let _ = switchboard_text::redaction::find("call +1 202 555 0100 or pay with 4111 1111 1111 1111");
     let service = PolicyServiceServer::new(service::Service::new(vault));
-    Ok(Mounted { role: ROLE, routes: Routes::new(service), services: vec![SERVICE] })
+    Ok(Mounted { role: ROLE, routes: Routes::new(service), services: vec![SERVICE], long_lived: vec![] })
 }

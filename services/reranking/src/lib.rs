@@ -41,5 +41,10 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
     let inference = InferenceServiceClient::new(ctx.channel("inference"));
     let service = Service::new(Reranker::new(inference, config));
     let server = RerankingServiceServer::new(service).max_decoding_message_size(LARGEST_REQUEST);
-    Ok(mesh::Mounted { role: ROLE, routes: Routes::new(server), services: vec![SERVICE_NAME] })
+    Ok(mesh::Mounted {
+        role: ROLE,
+        routes: Routes::new(server),
+        services: vec![SERVICE_NAME],
+        long_lived: vec![],
+    })
 }

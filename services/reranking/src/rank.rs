@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use switchboard_mesh::{Call, Channel, error};
+use switchboard_mesh::{Call, Channel, call::hedged, error};
 use switchboard_proto::{
     inference::v1::{
         ProfileRequest, RerankRequest as ModelRequest, inference_service_client::InferenceServiceClient,
@@ -125,14 +125,16 @@ impl Reranker {
             }
             let count = part.len();
             let began = Instant::now();
+            // Nodes may take different models for the default: the first part's stays.
+            let asked = model.clone().unwrap_or_else(|| name.to_owned());
             let message = ModelRequest {
-                // Nodes may take different models for the default: the first part's stays.
-                model: model.clone().unwrap_or_else(|| name.to_owned()),
+                model: asked.clone(),
                 query: request.query.clone(),
                 texts: part,
                 ..ModelRequest::default()
             };
-            let reply = match self.inference.clone().rerank(call.request_to_any(message)).await {
+            let request = hedged(call.request_for(&asked, message));
+            let reply = match self.inference.clone().rerank(request).await {
                 Ok(reply) => reply.into_inner(),
                 Err(status) if scores.is_empty() => {
                     if status.code() == Code::DeadlineExceeded && name == self.config.model {
@@ -202,7 +204,7 @@ impl Reranker {
             }
         };
         let soon = switchboard_mesh::Deadline::after(call.deadline.left() / TABLE_SHARE);
-        let asked = call.until(soon).request_to_any(ProfileRequest { model: model.clone() });
+        let asked = call.until(soon).request_for(&model, ProfileRequest { model: model.clone() });
         let reply = self.inference.clone().profile(asked).await;
         let profiles = reply.map(|reply| reply.into_inner().models).unwrap_or_default();
         let table = profiles

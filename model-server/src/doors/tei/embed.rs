@@ -57,7 +57,7 @@ impl Embed for Door {
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
         let (asked, door) = (Asked::of(&request)?, self.clone());
         let answer = move |request| {
-            let (asked, door) = (asked.clone(), door.clone());
+            let (asked, door) = (asked.for_message(), door.clone());
             async move { door.embed_text(&asked, request).await }
         };
         Ok(Response::new(stream::answers(request.into_inner(), SIDE_BY_SIDE, answer)))

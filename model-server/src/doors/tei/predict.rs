@@ -94,7 +94,7 @@ impl Door {
     ) -> Result<Response<BoxStream<PredictResponse>>, Status> {
         let (asked, door) = (Asked::of(&request)?, self.clone());
         let answer = move |request| {
-            let (asked, door, question) = (asked.clone(), door.clone(), question(request));
+            let (asked, door, question) = (asked.for_message(), door.clone(), question(request));
             async move { door.label(&asked, question).await }
         };
         Ok(Response::new(stream::answers(request.into_inner(), SIDE_BY_SIDE, answer)))

@@ -152,7 +152,7 @@ impl Rerank for Door {
         if question.texts == 0 {
             return Err(error::status(Error::invalid("text", "the stream has no message")));
         }
-        self.rank(&asked, question).await.map(Response::new)
+        self.rank(&asked.for_message(), question).await.map(Response::new)
     }
 }
 

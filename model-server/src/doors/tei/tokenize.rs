@@ -104,7 +104,7 @@ impl Tokenize for Door {
     ) -> Result<Response<Self::TokenizeStreamStream>, Status> {
         let (asked, door) = (Asked::of(&request)?, self.clone());
         let answer = move |request| {
-            let (asked, door) = (asked.clone(), door.clone());
+            let (asked, door) = (asked.for_message(), door.clone());
             async move { door.split(&asked, request).await }
         };
         Ok(Response::new(stream::answers(request.into_inner(), SIDE_BY_SIDE, answer)))
@@ -123,7 +123,7 @@ impl Tokenize for Door {
     ) -> Result<Response<Self::DecodeStreamStream>, Status> {
         let (asked, door) = (Asked::of(&request)?, self.clone());
         let answer = move |request| {
-            let (asked, door) = (asked.clone(), door.clone());
+            let (asked, door) = (asked.for_message(), door.clone());
             async move { door.join(&asked, request).await }
         };
         Ok(Response::new(stream::answers(request.into_inner(), SIDE_BY_SIDE, answer)))

@@ -128,7 +128,7 @@ impl InferenceService for Fake {
 async fn client(fake: &Fake, config: Config) -> EmbeddingsServiceClient<Channel> {
     let context = Context::new(std::env::temp_dir(), Default::default());
     let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-    context.mount(&Mounted { role: "inference", routes, services: vec![] });
+    context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     context.mount(&start(config, &context).await.unwrap());
     EmbeddingsServiceClient::new(context.channel(crate::ROLE))
 }
@@ -138,7 +138,8 @@ async fn over(fakes: [&Fake; 2], config: Config) -> (EmbeddingsServiceClient<Cha
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in fakes {
         let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-        let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![] }).await;
+        let (uri, guard) =
+            listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);
         guards.push(guard);
     }

@@ -89,6 +89,7 @@ impl Mesh {
             role: "embeddings",
             routes: Routes::new(EmbeddingsServiceServer::new(embeddings.clone())),
             services: vec![SERVICE_NAME],
+            long_lived: vec![],
         });
         context.mount(&crate::start(config, &context).await.unwrap());
         let client = KnowledgeServiceClient::new(context.channel("knowledge"));

@@ -122,7 +122,7 @@ async fn client(fake: Option<&Fake>, config: Config) -> RerankingServiceClient<C
     let context = Context::new(std::env::temp_dir(), Default::default());
     if let Some(fake) = fake {
         let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-        context.mount(&Mounted { role: "inference", routes, services: vec![] });
+        context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     }
     context.mount(&start(config, &context).await.unwrap());
     RerankingServiceClient::new(context.channel(crate::ROLE))
@@ -262,7 +262,8 @@ async fn of_several_nodes_one_that_has_the_model_scores_every_part() {
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in [&lacks, &has] {
         let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
-        let (uri, guard) = listen(&Mounted { role: "inference", routes, services: vec![] }).await;
+        let (uri, guard) =
+            listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);
         guards.push(guard);
     }
