@@ -103,7 +103,7 @@ impl Config {
     /// # Errors
     /// The first key whose value is not allowed.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
-        self.node.check()?;
+        self.node.check(&self.identity)?;
         self.discovery.check()?;
         self.identity.check()?;
         self.balance.check()?;
@@ -231,6 +231,17 @@ mod tests {
         let bad = [pair("gateway.rate.tenants.acme.voice.per_second", "-1")];
         let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
         assert!(message.starts_with("gateway.rate.tenants.acme.voice.per_second = -1"), "{message}");
+    }
+
+    #[test]
+    fn a_node_without_certificates_stays_on_loopback_unless_told_otherwise() {
+        let everywhere = pair("node.listen", "0.0.0.0:7070");
+        let message = load(None, &Map(vec![]), &[everywhere.clone()]).unwrap_err().to_string();
+        assert!(
+            message.starts_with("node.listen = 0.0.0.0:7070") && message.contains("[identity]"),
+            "{message}"
+        );
+        assert!(load(None, &Map(vec![]), &[everywhere, pair("node.plain_text", "true")]).is_ok());
     }
 
     #[test]

@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use futures::future::join_all;
+use futures::{StreamExt as _, future::join_all, stream};
 use humantime_serde::re::humantime;
 use serde_json::{Value, json};
 use switchboard_mesh::{
     Call, Channel, Deadline, Tenant,
     balance::Options,
     bootstrap::Wiring,
-    discovery::{AboutModel, Discovery as _, Fixed, Member, Members},
+    discovery::{AboutModel, Discovery as _, Fixed, Member, Members, Source},
 };
 use switchboard_proto::inference::v1::{ProfileRequest, inference_service_client::InferenceServiceClient};
 use tonic_health::pb::{
@@ -33,6 +33,8 @@ use crate::{
 const TOLD: Duration = Duration::from_secs(3);
 /// How long a node may take to say how it is.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Nodes that are asked side by side.
+const AT_ONCE: usize = 64;
 
 /// Flags of `nodes`.
 #[derive(Args)]
@@ -70,7 +72,7 @@ pub(crate) async fn nodes(global: &Global, args: NodesArgs) -> Result<ExitCode> 
     let asked = roles.iter().zip(&told).flat_map(|(role, members)| {
         members.nodes.iter().map(|member| ask(&wiring, role.name(), members, member))
     });
-    let seen = join_all(asked).await;
+    let seen: Vec<Seen> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     if args.json {
         let nodes: Vec<Value> = seen.iter().map(Seen::json).collect();
         show::line(&serde_json::to_string_pretty(&nodes)?);
@@ -98,7 +100,8 @@ pub(crate) async fn nodes(global: &Global, args: NodesArgs) -> Result<ExitCode> 
 /// The members of a role, once discovery has heard of any.
 async fn told(wiring: &Wiring, role: Role) -> Arc<Members> {
     let mut members = wiring.discovery.watch(role.name());
-    let heard = members.wait_for(|members| members.as_of > UNIX_EPOCH);
+    // What an earlier process knew is shown only where there is nothing better.
+    let heard = members.wait_for(|members| members.as_of > UNIX_EPOCH && members.source != Source::Snapshot);
     let _ = tokio::time::timeout(TOLD, heard).await;
     let told = members.borrow().clone();
     told

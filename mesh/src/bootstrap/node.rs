@@ -18,7 +18,7 @@ use crate::{
     config::{Invalid, empty_is_none},
     discovery::{self, About, Announcement, Registrar, Registration},
     health::Health,
-    server,
+    identity, server,
     telemetry::Telemetry,
 };
 
@@ -38,14 +38,22 @@ pub struct NodeConfig {
     /// The zone that this node runs in, such as `eu-west-1a`: calls stay in it while it has enough. Empty
     /// where zones do not matter.
     pub zone: String,
+    /// Whether other machines may call this node in plain text, and as whoever they say: for networks that
+    /// see to that themselves. Without it a node that has no certificate listens on loopback only.
+    pub plain_text: bool,
 }
 
 impl NodeConfig {
-    /// Checks the values.
+    /// Checks the values; `identity` is how the node talks to others.
     ///
     /// # Errors
     /// The key and what is allowed.
-    pub fn check(&self) -> Result<(), Invalid> {
+    pub fn check(&self, identity: &identity::Config) -> Result<(), Invalid> {
+        if identity.is_plain() && !self.plain_text && !self.listen.ip().is_loopback() {
+            let allowed =
+                "a loopback address, unless [identity] names certificates or node.plain_text is true";
+            return Err(Invalid::new("node.listen", self.listen, allowed));
+        }
         if self.zone.len() > 64 || !self.zone.chars().all(|c| c.is_ascii_graphic()) {
             let allowed = "empty, or up to 64 letters, digits and signs";
             return Err(Invalid::new("node.zone", &self.zone, allowed));
@@ -61,6 +69,7 @@ impl Default for NodeConfig {
             metrics: None,
             drain: Duration::from_secs(10),
             zone: String::new(),
+            plain_text: false,
         }
     }
 }
@@ -82,8 +91,8 @@ pub enum NodeError {
     Signals(#[source] std::io::Error),
 }
 
-/// How long a node that has taken itself out of the registry still takes calls: those who follow the registry
-/// hear of it within milliseconds.
+/// How long a node that serves no more still takes calls: those who follow the registry hear of it within
+/// milliseconds, those who watch its health do so too.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// A set of roles that runs in this process.
@@ -132,6 +141,9 @@ impl Node {
         let listener = server::bind("node.listen", address).await?;
         let bound = listener.local_addr().map_err(NodeError::Address)?;
         let stack = self.ctx.node(self.mounted.clone(), descriptors).map_err(NodeError::Contracts)?;
+        if self.ctx.identity.is_plain() && !bound.ip().is_loopback() {
+            tracing::warn!(address = %bound, "whoever reaches this port may call this node, as any tenant");
+        }
         let listener = server::Listener::new(listener, self.ctx.identity.clone());
         let stop = self.ctx.stop.clone();
         self.ctx.tasks.spawn(server::serve(listener, stack, server::Limits::default(), stop, self.drain));
@@ -203,11 +215,14 @@ impl Node {
         self.stop().await;
     }
 
-    /// Leaves the registry, drains and flushes.
+    /// Says that it serves no more, leaves the registry, and drains when others had time to hear of it.
+    /// Flushes telemetry.
     pub async fn stop(mut self) {
-        if let Some(registration) = self.registration.take() {
+        if self.ctx.health.ready() {
             self.ctx.health.stop();
-            registration.withdraw().await;
+            if let Some(registration) = self.registration.take() {
+                registration.withdraw().await;
+            }
             tokio::time::sleep(FAREWELL).await;
         }
         self.ctx.drain(self.drain).await;

@@ -40,8 +40,8 @@ const START: Duration = Duration::from_secs(120);
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// A process that ran for as long was well.
 const WELL: Duration = Duration::from_secs(10);
-/// Beyond the time to drain, how long a process may take to end.
-const GRACE: Duration = Duration::from_secs(3);
+/// Beyond the time to drain, how long a process may take to end: it leaves the registry and flushes telemetry.
+const GRACE: Duration = Duration::from_secs(6);
 
 /// A process that is ready.
 pub(super) struct Process {
@@ -162,6 +162,10 @@ fn plans(global: &Global, config: &Config, args: &UpArgs) -> Result<(Vec<Plan>, 
         let mut arguments = common.clone();
         // They share the data folder.
         arguments.extend(set("discovery.snapshot", format!("members-{name}")));
+        // What one process can have, and not eight.
+        arguments.extend(
+            ["node.metrics", "discovery.advertise"].into_iter().flat_map(|key| set(key, String::new())),
+        );
         if let Some(identity) = identities.get(name) {
             let files = [
                 ("certificate", &identity.certificate),
@@ -192,6 +196,7 @@ pub(super) fn operator_file(config: &Config) -> PathBuf {
 
 fn write_operator(config: &Config, identity: &identity::Config, addresses: &[SocketAddr]) -> Result<()> {
     let mut settings = toml::Table::new();
+    // An empty path stays empty.
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if !identity.is_plain() {
         let identity = identity::Config {
@@ -210,7 +215,15 @@ fn write_operator(config: &Config, identity: &identity::Config, addresses: &[Soc
             .insert("peers".into(), toml::Table::from_iter(Role::ALL.iter().zip(addresses).map(peer)).into());
     } else {
         // What was known when somebody looked is nothing to start from.
-        let discovery = discovery::Config { snapshot: String::new(), ..config.discovery.clone() };
+        let found = &config.discovery;
+        let discovery = discovery::Config {
+            snapshot: String::new(),
+            password_file: absolute(&found.password_file),
+            ca_file: absolute(&found.ca_file),
+            certificate: absolute(&found.certificate),
+            key: absolute(&found.key),
+            ..found.clone()
+        };
         settings.insert("discovery".into(), toml::Value::try_from(discovery)?);
     }
     let file = operator_file(config);
@@ -234,6 +247,7 @@ async fn start(plan: &Plan) -> Result<(Process, Running)> {
         if read.is_err() {
             bail!("{name} is not ready after {} s", START.as_secs());
         }
+        child.start_kill()?;
         let status = child.wait().await?;
         bail!("{name} did not start ({status}); what it says of it stands above");
     };

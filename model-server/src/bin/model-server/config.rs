@@ -29,7 +29,9 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         // Another port than `switchboard serve` has, so that both can be tried on one machine.
-        let node = NodeConfig { listen: ([127, 0, 0, 1], 8091).into(), ..NodeConfig::default() };
+        // It holds no tenant's data, and the clients of others that it serves have no certificates.
+        let node =
+            NodeConfig { listen: ([127, 0, 0, 1], 8091).into(), plain_text: true, ..NodeConfig::default() };
         Self {
             node,
             discovery: Default::default(),
@@ -50,7 +52,7 @@ pub(crate) fn load(file: Option<PathBuf>, overrides: &[(String, String)]) -> Res
     let usual = PathBuf::from("model-server.toml");
     let file = file.or_else(|| usual.is_file().then_some(usual));
     let config: Config = switchboard_mesh::config::load(file.as_deref(), &Process, overrides)?;
-    config.node.check()?;
+    config.node.check(&config.identity)?;
     config.discovery.check()?;
     config.identity.check()?;
     config.overload.check()?;
