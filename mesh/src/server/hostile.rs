@@ -31,7 +31,8 @@ impl Rig {
     async fn new() -> Self {
         let health = Health::default();
         health.set("", true);
-        let role = Mounted { role: "health", routes: Routes::new(health.service()), services: vec![] };
+        let routes = Routes::new(health.service());
+        let role = Mounted { role: "health", routes, services: vec![], long_lived: vec![] };
         let (uri, node) = testing::listen(&role).await;
         let authority = uri.authority().unwrap().as_str().parse().unwrap();
         Self { address: authority, others: HealthClient::new(Channel::tcp("health", uri)), _node: node }
