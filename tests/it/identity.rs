@@ -89,13 +89,15 @@ async fn nodes_with_certificates_call_each_other_by_their_roles() {
         assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
         assert!(status.message().contains(role) && status.message().contains("Restore"), "{status:?}");
     }
-    // Who comes in plain text hears nothing but why.
+    // Who comes in plain text hears nothing, or why, if the connection lasts for as long.
     let remote = [("policy".to_owned(), vec![at])].into();
     let stranger = Mesh::of(&[], remote).await;
     let mut client = PolicyServiceClient::new(stranger.ctx.channel("policy"));
     let status = client.redact(call("acme").request(RedactRequest::default())).await.unwrap_err();
-    assert_eq!(status.code(), Code::PermissionDenied);
-    assert!(status.message().contains("TLS only"), "{status:?}");
+    match status.code() {
+        Code::PermissionDenied => assert!(status.message().contains("TLS only"), "{status:?}"),
+        code => assert_eq!(code, Code::Unavailable, "{status:?}"),
+    }
 }
 
 #[test]
