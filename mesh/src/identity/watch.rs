@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Held, Identity,
-    error::At,
+    error::{At, Fault, IdentityError},
     material::{Files, Material, warn_of_readers},
     metrics,
 };
@@ -99,7 +99,7 @@ impl Held {
     }
 
     fn take_up(&self, files: &Files, seen: &mut Seen, now: SystemTime) {
-        match Material::of(&self.config, files, now) {
+        match self.successor(files, now) {
             Ok(material) => {
                 let (roles, until) = (&material.own, At(&material.not_after));
                 tracing::info!(%roles, %until, "a new identity is in use");
@@ -117,6 +117,19 @@ impl Held {
                 }
             }
         }
+    }
+
+    /// What `files` make, unless a role would be lost by it: the node goes on serving it, and nobody could
+    /// call it.
+    fn successor(&self, files: &Files, now: SystemTime) -> Result<Material, IdentityError> {
+        let material = Material::of(&self.config, files, now)?;
+        let current = self.current.load();
+        if let Some(role) = current.own.roles().find(|role| !material.own.has(role)) {
+            let [(key, path), ..] = self.config.files();
+            let fault = Fault::RoleGone { role: role.to_owned() };
+            return Err(IdentityError { key, path: path.to_owned(), fault });
+        }
+        Ok(material)
     }
 
     fn tell_of_end(&self, seen: &mut Seen, now: SystemTime) {

@@ -89,6 +89,24 @@ async fn a_watched_identity_takes_up_new_files_by_itself_until_it_is_stopped() {
 }
 
 #[test]
+fn a_certificate_that_lacks_a_role_of_the_one_in_use_is_not_taken_up() {
+    let ca = Authority::new();
+    let files = ca.node("policy/knowledge");
+    let identity = files.load();
+    for other in ["reranking", "policy", "policy/reranking"] {
+        files.become_as(&ca.node(other));
+        held(&identity).look(SystemTime::now());
+        let own = identity.own().unwrap();
+        assert!(own.has("policy") && own.has("knowledge"), "{other}: {own}");
+        let refused = held(&identity).seen.lock().unwrap().refused.clone().unwrap();
+        assert!(refused.1.starts_with("identity.certificate") && refused.1.contains("lacks the role"));
+    }
+    files.become_as(&ca.node("reranking/knowledge/policy"));
+    held(&identity).look(SystemTime::now());
+    assert!(identity.own().unwrap().has("reranking"));
+}
+
+#[test]
 fn a_certificate_that_is_not_valid_yet_is_taken_up_once_it_is_and_told_of_once() {
     let ca = Authority::new();
     let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
