@@ -17,6 +17,7 @@ mod material;
 mod metrics;
 pub mod permissions;
 mod spiffe;
+mod told;
 mod verify;
 mod watch;
 
@@ -36,6 +37,7 @@ pub use self::{
 };
 use self::{
     material::{Files, Material},
+    told::Told,
     watch::Seen,
 };
 use crate::balance::{Connect, Plain};
@@ -49,6 +51,7 @@ struct Held {
     config: Config,
     current: ArcSwap<Material>,
     seen: Mutex<Seen>,
+    told: Told,
 }
 
 impl Identity {
@@ -75,6 +78,7 @@ impl Identity {
             config: config.clone(),
             current: ArcSwap::from_pointee(material),
             seen,
+            told: Told::default(),
         }))))
     }
 

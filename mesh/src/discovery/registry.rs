@@ -134,6 +134,30 @@ impl Ended {
         }
     }
 
+    /// Whether it is to be told. What keeps the registry out of reach is tried every few seconds, and told once
+    /// until `told_away` is taken back.
+    fn is_news(&self, told_away: &mut bool) -> bool {
+        match self {
+            Self::Again => false,
+            Self::Away(_) | Self::Canceled(_) => !std::mem::replace(told_away, true),
+            Self::Silent | Self::Compacted | Self::Behind => true,
+        }
+    }
+
+    fn tell(&self) {
+        match self {
+            Self::Away(error) => {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "the registry is away; what was known of other nodes is kept");
+            }
+            Self::Canceled(reason) => {
+                let reason: String = reason.chars().take(200).collect();
+                tracing::warn!(reason, "the registry ended the watch; what was known of other nodes is kept");
+            }
+            ended => tracing::info!(reason = ended.as_str(), "the registry is listed anew"),
+        }
+    }
+
     /// Whether the registry is in reach all the same.
     fn in_reach(&self) -> bool {
         matches!(self, Self::Compacted | Self::Behind | Self::Again)
@@ -168,19 +192,8 @@ impl Follower {
                 self.view.away();
                 self.following.client.turn();
             }
-            match &ended {
-                Ended::Again => {}
-                Ended::Away(error) if !told_away => {
-                    told_away = true;
-                    let error: &dyn std::error::Error = error;
-                    tracing::warn!(error, "the registry is away; what was known of other nodes is kept");
-                }
-                Ended::Away(_) => {}
-                Ended::Canceled(reason) => {
-                    let reason: String = reason.chars().take(200).collect();
-                    tracing::warn!(reason, "the registry ended the watch");
-                }
-                ended => tracing::info!(reason = ended.as_str(), "the registry is listed anew"),
+            if ended.is_news(&mut told_away) {
+                ended.tell();
             }
             sleep(backoff.next()).await;
         }
@@ -391,5 +404,22 @@ impl Keeper {
         let (members, cluster) = (self.view.all(), self.cluster.clone());
         let work = tokio::task::spawn_blocking(move || snapshot::write(&path, &cluster, &members));
         work.await.unwrap_or(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_watch_is_refused_is_told_once_however_often_it_is_tried() {
+        let mut told = false;
+        let refused = || Ended::Canceled("etcdserver: permission denied".into());
+        assert!(refused().is_news(&mut told));
+        assert!(!refused().is_news(&mut told) && !Ended::Away(EtcdError::Late).is_news(&mut told));
+        // It came back, and is away again.
+        told = false;
+        assert!(Ended::Away(EtcdError::Late).is_news(&mut told) && !refused().is_news(&mut told));
+        assert!(Ended::Compacted.is_news(&mut told) && !Ended::Again.is_news(&mut told));
     }
 }

@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -43,8 +44,8 @@ impl Identity {
             Ok((stream, peer)) => Some(Accepted::Secured(Box::new(stream), peer)),
             Err(error) => {
                 let reason = outcome.as_str();
-                if outcome.is_identity() {
-                    tracing::info!(?from, reason, %error, "a node was refused");
+                if outcome.is_identity() && held.told.is_first(outcome, Instant::now()) {
+                    tracing::info!(?from, reason, %error, "a node was refused; others like it within a minute are only counted");
                 } else {
                     tracing::debug!(?from, reason, %error, "a connection came to nothing");
                 }
