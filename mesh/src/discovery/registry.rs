@@ -20,7 +20,7 @@ use super::{
         Client, EtcdError, Session, Watch,
         messages::{Event, EventKind, RangeRequest, WatchResponse},
     },
-    layout::Layout,
+    layout::{LARGEST_VALUE, Layout},
     listing::{Limits, Listing, Node},
     metrics, snapshot,
     view::View,
@@ -32,8 +32,9 @@ const PAGE: i64 = 256;
 /// Pages of a list; one that has more is not finished.
 const PAGES: usize = 2000;
 
-/// Events that may wait while a list is taken.
+/// Events that may wait while a list is taken, and their bytes.
 const WAITING: usize = 100_000;
+const WAITING_BYTES: usize = 64 << 20;
 
 /// How often those who watch are told at most: a thousand nodes that tell of their backlog shall not make
 /// a thousand lists a second.
@@ -213,24 +214,19 @@ impl Follower {
 
     /// Takes a list while the watch goes on. Returns the revision of the list.
     async fn listed(&self, session: &Session, watch: &mut Watch) -> Result<Begun, Ended> {
-        let mut waiting: Vec<Event> = Vec::new();
+        let mut waiting = Waiting::default();
         let (listing, revision) = {
             let mut list = pin!(self.list(session));
             loop {
                 tokio::select! {
                     listed = &mut list => break listed?,
-                    answer = watch.next() => {
-                        waiting.extend(usable(answer?)?);
-                        if waiting.len() > WAITING {
-                            return Err(Ended::Behind);
-                        }
-                    }
+                    answer = watch.next() => waiting.add(usable(answer?)?)?,
                 }
             }
         };
         let back = self.view.source() != Source::Registry;
         self.view.listed(listing, back, Instant::now());
-        let again = self.apply(waiting, revision);
+        let again = self.apply(waiting.events, revision);
         self.view.publish();
         Ok(Begun { revision, again, at: Instant::now() })
     }
@@ -344,6 +340,31 @@ impl Follower {
     }
 }
 
+/// Events that wait for a list.
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Keeps `events`. Values larger than any that is used are cut, and skipped for their size all the same.
+    fn add(&mut self, events: Vec<Event>) -> Result<(), Ended> {
+        for mut event in events {
+            if let Some(kv) = &mut event.kv {
+                kv.value.truncate(LARGEST_VALUE + 1);
+                kv.value.shrink_to_fit();
+                self.bytes += kv.key.len() + kv.value.len();
+            }
+            self.events.push(event);
+            if self.events.len() > WAITING || self.bytes > WAITING_BYTES {
+                return Err(Ended::Behind);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How a watch began: with a list of this revision, then.
 struct Begun {
     revision: i64,
@@ -410,6 +431,26 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::discovery::{etcd::messages::KeyValue, layout};
+
+    fn put(bytes: usize) -> Event {
+        let kv = KeyValue { key: b"k".to_vec(), value: vec![0; bytes], ..KeyValue::default() };
+        Event { kind: EventKind::Put as i32, kv: Some(kv) }
+    }
+
+    #[test]
+    fn what_waits_for_a_list_is_bounded_in_bytes_and_large_values_are_cut() {
+        let mut waiting = Waiting::default();
+        let most = WAITING_BYTES / (LARGEST_VALUE + 2);
+        for _ in 0..most {
+            assert!(waiting.add(vec![put(1 << 20)]).is_ok());
+        }
+        let value = &waiting.events[0].kv.as_ref().unwrap().value;
+        assert!(value.capacity() < 2 * LARGEST_VALUE);
+        assert_eq!(layout::member("x", value), Err(layout::Skip::Size));
+        let behind = waiting.add(vec![put(1 << 20), put(1 << 20)]);
+        assert!(matches!(behind, Err(Ended::Behind)) && waiting.bytes < WAITING_BYTES + 2 * LARGEST_VALUE);
+    }
 
     #[test]
     fn that_a_watch_is_refused_is_told_once_however_often_it_is_tried() {
