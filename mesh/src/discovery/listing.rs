@@ -12,7 +12,7 @@ use std::{
 use super::{
     Member,
     etcd::messages::KeyValue,
-    layout::{self, Layout, Skip},
+    layout::{self, Layout, Skip, is_whole},
     metrics,
 };
 
@@ -78,14 +78,16 @@ pub(super) struct Listing {
     wanted: BTreeSet<String>,
     unwanted: usize,
     pub(super) roles: BTreeMap<String, Listed>,
-    /// Whether there are more roles than were taken.
-    pub(super) roles_cut: bool,
+    /// Where the roles begin of which those that nobody calls were left out, and where the list ended before
+    /// its end: what keys have inside their cluster.
+    called_only: Option<Vec<u8>>,
+    ended: Option<Vec<u8>>,
 }
 
 impl Listing {
     /// `wanted` are the roles that are taken in any case.
     pub(super) fn new(limits: Limits, wanted: BTreeSet<String>) -> Self {
-        Self { limits, wanted, unwanted: 0, roles: BTreeMap::new(), roles_cut: false }
+        Self { limits, wanted, unwanted: 0, roles: BTreeMap::new(), called_only: None, ended: None }
     }
 
     /// Takes a page of entries, in order of key. Returns the key to go on from.
@@ -107,6 +109,9 @@ impl Listing {
             };
             if self.add(role, id, kv).is_err() {
                 metrics::skipped(Skip::TooMany, &kv.key);
+                if !self.roles.contains_key(role) {
+                    self.called_only.get_or_insert_with(|| layout.inside(&kv.key).to_vec());
+                }
                 let end = layout.role_end(role);
                 go_on.clone_from(&end);
                 passed_over = Some(end);
@@ -115,10 +120,34 @@ impl Listing {
         go_on
     }
 
+    /// Ends the list before its end: nothing is known from `key` on.
+    pub(super) fn end(&mut self, layout: &Layout, key: &[u8]) {
+        let key = layout.inside(key);
+        for (role, listed) in &mut self.roles {
+            listed.cut |= !is_whole(role, key);
+        }
+        self.ended = Some(key.to_vec());
+    }
+
+    /// Whether there may be more roles than were taken.
+    pub(super) fn roles_cut(&self) -> bool {
+        self.called_only.is_some() || self.ended.is_some()
+    }
+
+    /// Whether `role` was taken in any case.
+    pub(super) fn asked_for(&self, role: &str) -> bool {
+        self.wanted.contains(role)
+    }
+
+    /// Whether a role that is not among `roles` is not in the registry either.
+    pub(super) fn lacks(&self, role: &str) -> bool {
+        let before = |key: &Option<Vec<u8>>| key.as_ref().is_none_or(|key| is_whole(role, key));
+        before(&self.ended) && (self.wanted.contains(role) || before(&self.called_only))
+    }
+
     fn add(&mut self, role: &str, id: &str, kv: &KeyValue) -> Result<(), Skip> {
         if !self.roles.contains_key(role) && !self.wanted.contains(role) {
             if self.unwanted == self.limits.roles {
-                self.roles_cut = true;
                 return Err(Skip::TooMany);
             }
             self.unwanted += 1;
@@ -177,7 +206,27 @@ mod tests {
         let limits = Limits { roles: 2, ..Limits::default() };
         let (listing, _) = take(limits, &["a/1", "b/1", "c/1", "z/1"]);
         assert_eq!(listing.roles.keys().collect::<Vec<_>>(), ["a", "b", "z"]);
-        assert!(listing.roles_cut);
+        assert!(listing.roles_cut());
+    }
+
+    #[test]
+    fn only_of_what_was_looked_at_is_it_known_that_it_is_not_there() {
+        let limits = Limits { roles: 2, ..Limits::default() };
+        // In order of key: `-` comes before `/`.
+        let (mut listing, _) = take(limits, &["b/1", "c-2/1", "c/1", "d/1"]);
+        let lacks =
+            |listing: &Listing| ["a", "b-2", "c-1", "c", "e", "z", "zz"].map(|role| listing.lacks(role));
+        assert_eq!(lacks(&listing), [true, true, true, false, false, true, false], "z is called");
+        assert!(listing.asked_for("z") && !listing.asked_for("c"));
+        let layout = Layout::new("default");
+        listing.end(&layout, b"/switchboard/v1/default/nodes/c-2/1\0");
+        assert_eq!(lacks(&listing), [true, true, true, false, false, false, false]);
+        assert!(!listing.roles["b"].cut && listing.roles["c-2"].cut, "more of c-2 may follow");
+
+        let (mut listing, _) = take(Limits::default(), &["a/1"]);
+        assert!(!listing.roles_cut() && listing.lacks("b"));
+        listing.end(&layout, b"/switchboard/v1/default/nodes/a0");
+        assert!(listing.roles_cut() && !listing.lacks("b") && !listing.roles["a"].cut);
     }
 
     #[test]

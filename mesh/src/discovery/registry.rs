@@ -225,8 +225,8 @@ impl Follower {
             }
         };
         let back = self.view.source() != Source::Registry;
-        self.view.listed(listing, back, Instant::now());
-        let again = self.apply(waiting.events, revision);
+        let left_out = self.view.listed(listing, back, Instant::now());
+        let again = self.apply(waiting.events, revision) || left_out;
         self.view.publish();
         Ok(Begun { revision, again, at: Instant::now() })
     }
@@ -235,25 +235,22 @@ impl Follower {
     async fn list(&self, session: &Session) -> Result<(Listing, i64), EtcdError> {
         let mut listing = self.view.listing();
         let (mut key, range_end) = self.layout.range();
-        let (mut revision, mut limit) = (0, PAGE);
+        let (mut revision, mut size) = (0, PageSize::default());
         for _ in 0..PAGES {
             let request = RangeRequest {
                 key: key.clone(),
                 range_end: range_end.clone(),
-                limit,
+                limit: size.0,
                 revision,
                 serializable: true,
                 keys_only: false,
             };
             let page = match session.range(request).await {
                 // Values can be larger than any that is used.
-                Err(error) if error.too_large() && limit > 1 => {
-                    limit /= 4;
-                    limit = limit.max(1);
-                    continue;
-                }
+                Err(error) if error.too_large() && size.shrink() => continue,
                 page => page?,
             };
+            size.grow();
             if revision == 0 {
                 revision = page.header.unwrap_or_default().revision;
             }
@@ -266,7 +263,7 @@ impl Follower {
             }
         }
         tracing::warn!(pages = PAGES, "the registry has more entries than are looked at");
-        listing.roles_cut = true;
+        listing.end(&self.layout, &key);
         Ok((listing, revision))
     }
 
@@ -337,6 +334,29 @@ impl Follower {
             }
         }
         again
+    }
+}
+
+/// Entries that are asked for at once, from 1 to [`PAGE`].
+struct PageSize(i64);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(PAGE)
+    }
+}
+
+impl PageSize {
+    /// Fewer, since a page was too large. Returns whether that is possible.
+    fn shrink(&mut self) -> bool {
+        let possible = self.0 > 1;
+        self.0 = (self.0 / 4).max(1);
+        possible
+    }
+
+    /// More, since a page was not too large: a few large values shall not make the whole list slow.
+    fn grow(&mut self) {
+        self.0 = (self.0 * 2).min(PAGE);
     }
 }
 
@@ -450,6 +470,19 @@ mod tests {
         assert_eq!(layout::member("x", value), Err(layout::Skip::Size));
         let behind = waiting.add(vec![put(1 << 20), put(1 << 20)]);
         assert!(matches!(behind, Err(Ended::Behind)) && waiting.bytes < WAITING_BYTES + 2 * LARGEST_VALUE);
+    }
+
+    #[test]
+    fn pages_grow_again_after_those_that_had_to_be_small() {
+        let mut size = PageSize::default();
+        while size.shrink() {}
+        assert_eq!(size.0, 1);
+        for _ in 0..8 {
+            size.grow();
+        }
+        assert_eq!(size.0, PAGE);
+        size.grow();
+        assert_eq!(size.0, PAGE);
     }
 
     #[test]

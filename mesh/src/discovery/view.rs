@@ -12,7 +12,8 @@
 //!    write there, and calls to nodes that are gone fail no less without them.
 //! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
-//! 6. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
+//! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was.
+//! 7. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
 //!    one that is missing, and then the one that was registered last.
 //!
 //! Only this machine's monotonic clock and the registry's order of changes decide. No other machine's wall
@@ -125,22 +126,28 @@ impl View {
         Listing::new(inner.limits, inner.watched.keys().cloned().collect())
     }
 
-    /// Takes over what the registry has. `back` says that it was out of reach before.
-    pub(super) fn listed(&self, listing: Listing, back: bool, now: Instant) {
+    /// Takes over what the registry has. `back` says that it was out of reach before. Returns whether the
+    /// registry should be listed again, since a role was left out that is called by now.
+    pub(super) fn listed(&self, mut listing: Listing, back: bool, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
         let known = inner.roles.values().any(|role| !role.nodes.is_empty());
-        let mut listed = listing.roles;
+        let unseen = |role: &String| !listing.roles.contains_key(role) && !listing.lacks(role);
+        let again = inner.watched.keys().any(|role| unseen(role) && !listing.asked_for(role));
+        inner.roles_cut = listing.roles_cut();
         for (name, role) in &mut inner.roles {
-            let told = listed.remove(name).unwrap_or_default();
-            role.take_over(told.nodes, told.cut, back, now);
+            match listing.roles.remove(name) {
+                Some(told) => role.take_over(told.nodes, told.cut, back, now),
+                None if listing.lacks(name) => role.take_over(BTreeMap::new(), false, back, now),
+                // The list did not come to it.
+                None => {}
+            }
         }
-        for (name, told) in listed {
+        for (name, told) in listing.roles {
             let mut role = Role::default();
             role.take_over(told.nodes, told.cut, back, now);
             inner.roles.insert(name, role);
         }
-        inner.roles_cut = listing.roles_cut;
         if back && known {
             inner.settle(now);
         }
@@ -149,6 +156,7 @@ impl View {
         inner.changes += 1;
         inner.touch_all();
         inner.publish();
+        again
     }
 
     /// A node was written to the registry.

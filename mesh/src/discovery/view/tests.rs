@@ -1,5 +1,8 @@
 use super::*;
-use crate::discovery::{About, layout::told};
+use crate::discovery::{
+    About,
+    layout::{Layout, told},
+};
 
 const TTL: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(25);
@@ -220,4 +223,44 @@ async fn a_registry_that_was_held_up_is_given_time() {
     assert_eq!(ids(&view), ["a", "b"]);
     view.expire(now + SETTLE);
     assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_that_ran_out_of_pages_did_not_come_to_stays() {
+    let view = view();
+    let now = Instant::now();
+    ids(&view);
+    view.listed(list(&view, &["a", "b"]), true, now);
+    let layout = Layout::new("default");
+    for (reached, left) in [("p/x", &["a", "b"][..]), ("r/a1", &["a", "b"]), ("r0", &["a"])] {
+        let mut listing = list(&view, if reached == "p/x" { &[] } else { &["a"] });
+        if reached == "p/x" {
+            listing.roles.clear();
+        }
+        listing.end(&layout, &[b"/switchboard/v1/default/nodes/", reached.as_bytes()].concat());
+        view.listed(listing, true, now);
+        view.expire(now + LAST);
+        assert_eq!(ids(&view), left, "{reached}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_is_called_while_a_list_leaves_it_out_stays_and_asks_for_another() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a"]), true, now);
+    let mut listing = view.listing();
+    let layout = Layout::new("default");
+    let value = crate::discovery::layout::value("a:1", &About::default());
+    let page = ["o", "p", "q", "r"].map(|role| crate::discovery::etcd::messages::KeyValue {
+        key: layout.key(role, "a"),
+        value: value.clone(),
+        ..Default::default()
+    });
+    listing.take(&layout, &page);
+    assert_eq!(ids(&view), ["a"], "it is called from now on");
+    assert!(view.listed(listing, true, now), "and was left out");
+    view.expire(now + LAST);
+    assert_eq!(ids(&view), ["a"]);
+    assert!(!view.listed(list(&view, &["a"]), false, now));
 }
