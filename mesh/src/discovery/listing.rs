@@ -69,6 +69,8 @@ pub(super) struct Listed {
     pub(super) nodes: BTreeMap<String, Option<Node>>,
     /// Whether there are more than were taken.
     pub(super) cut: bool,
+    /// Nodes among them, and the bytes of their values.
+    usable: usize,
     bytes: usize,
 }
 
@@ -153,8 +155,7 @@ impl Listing {
             self.unwanted += 1;
         }
         let listed = self.roles.entry(role.to_owned()).or_default();
-        let usable = listed.nodes.values().flatten().count();
-        if usable == self.limits.nodes || listed.nodes.len() == self.limits.looked_at {
+        if listed.usable == self.limits.nodes || listed.nodes.len() == self.limits.looked_at {
             listed.cut = true;
             return Err(Skip::TooMany);
         }
@@ -165,6 +166,7 @@ impl Listing {
             return Err(Skip::TooMany);
         }
         listed.bytes += bytes;
+        listed.usable += usize::from(node.is_some());
         listed.nodes.insert(id.to_owned(), node);
         Ok(())
     }
@@ -199,6 +201,25 @@ mod tests {
         assert_eq!(go_on, b"/switchboard/v1/default/nodes/b/1\0");
         let (_, go_on) = take(limits, &["a/1", "a/2", "a/3", "a/4"]);
         assert_eq!(go_on, b"/switchboard/v1/default/nodes/a0", "the rest of the role is not asked for");
+    }
+
+    #[test]
+    fn entries_that_cannot_be_used_take_no_place_of_those_that_can() {
+        let layout = Layout::new("default");
+        let entries: Vec<KeyValue> = (0..9)
+            .map(|number| entry(format!("/switchboard/v1/default/nodes/a/{number}"), ["", "a:1"][number % 2]))
+            .collect();
+        for (nodes, looked_at, ids) in [(2, 9, "0123"), (9, 5, "01234"), (0, 9, "")] {
+            let limits = Limits { nodes, looked_at, ..Limits::default() };
+            let mut listing = Listing::new(limits, BTreeSet::new());
+            // Page by page, so that what was counted is carried on.
+            for kv in &entries {
+                listing.take(&layout, std::slice::from_ref(kv));
+            }
+            let listed = &listing.roles["a"];
+            assert_eq!((listed.nodes.keys().cloned().collect::<String>(), listed.cut), (ids.into(), true));
+            assert_eq!(listed.usable, listed.nodes.values().flatten().count());
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@
 //! Only this machine's monotonic clock and the registry's order of changes decide. No other machine's wall
 //! clock does.
 
+mod role;
+
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,10 +30,11 @@ use std::{
 use http::Uri;
 use tokio::{sync::watch, time::Instant};
 
+use self::role::{Entry, Role};
 use super::{
     Member, Members, Source,
     layout::Skip,
-    listing::{Limits, Listing, Node},
+    listing::{Limits, Listed, Listing, Node},
     metrics,
 };
 
@@ -58,19 +61,6 @@ struct Inner {
     changes: u64,
 }
 
-#[derive(Default)]
-struct Role {
-    nodes: BTreeMap<String, Entry>,
-    /// Whether nodes were left out for being too many.
-    cut: bool,
-}
-
-struct Entry {
-    node: Node,
-    /// Since when the registry, in reach, has lacked it.
-    missing: Option<Instant>,
-}
-
 impl View {
     /// Nothing known so far.
     pub(super) fn new(ttl: Duration, limits: Limits) -> Self {
@@ -93,13 +83,10 @@ impl View {
     pub(super) fn restore(&self, members: BTreeMap<String, Vec<Member>>, as_of: SystemTime) {
         let mut inner = self.inner();
         for (role, members) in members {
-            let nodes = members.into_iter().map(|member| {
-                (
-                    member.id.clone(),
-                    Entry { node: Node { member: Arc::new(member), created: 0, bytes: 0 }, missing: None },
-                )
-            });
-            inner.roles.entry(role).or_default().nodes.extend(nodes);
+            let known = inner.roles.entry(role).or_default();
+            for member in members {
+                known.insert(Node { member: Arc::new(member), created: 0, bytes: 0 });
+            }
         }
         (inner.source, inner.as_of) = (Source::Snapshot, as_of);
         inner.touch_all();
@@ -131,21 +118,21 @@ impl View {
     pub(super) fn listed(&self, mut listing: Listing, back: bool, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let known = inner.roles.values().any(|role| !role.nodes.is_empty());
+        let known = inner.roles.values().any(|role| !role.is_empty());
         let unseen = |role: &String| !listing.roles.contains_key(role) && !listing.lacks(role);
         let again = inner.watched.keys().any(|role| unseen(role) && !listing.asked_for(role));
         inner.roles_cut = listing.roles_cut();
         for (name, role) in &mut inner.roles {
             match listing.roles.remove(name) {
-                Some(told) => role.take_over(told.nodes, told.cut, back, now),
-                None if listing.lacks(name) => role.take_over(BTreeMap::new(), false, back, now),
+                Some(told) => role.take_over(told, back, now),
+                None if listing.lacks(name) => role.take_over(Listed::default(), back, now),
                 // The list did not come to it.
                 None => {}
             }
         }
         for (name, told) in listing.roles {
             let mut role = Role::default();
-            role.take_over(told.nodes, told.cut, back, now);
+            role.take_over(told, back, now);
             inner.roles.insert(name, role);
         }
         if back && known {
@@ -175,18 +162,17 @@ impl View {
         }
         let known = inner.roles.entry(role.to_owned()).or_default();
         let id = node.member.id.clone();
-        let bytes: usize =
-            known.nodes.iter().filter(|(known, _)| **known != id).map(|(_, entry)| entry.node.bytes).sum();
-        if bytes + node.bytes > limits.bytes {
+        let old = known.get(&id).map_or(0, |entry| entry.node.bytes);
+        if known.bytes() - old + node.bytes > limits.bytes {
             known.cut = true;
             return Err(Skip::TooMany);
         }
-        known.nodes.insert(id.clone(), Entry { node, missing: None });
+        known.insert(node);
         let mut kept = Ok(());
-        if known.nodes.len() > limits.nodes {
+        if known.len() > limits.nodes {
             // The first by id stay, as in a list.
             known.cut = true;
-            if known.nodes.pop_last().is_some_and(|(last, _)| last == id) {
+            if known.remove_last().is_some_and(|last| last.node.member.id == id) {
                 kept = Err(Skip::TooMany);
             }
         }
@@ -200,11 +186,13 @@ impl View {
         let mut inner = self.inner();
         let settling = inner.settling.is_some_and(|until| now < until);
         let Some(known) = inner.roles.get_mut(role) else { return false };
-        let btree_map::Entry::Occupied(mut entry) = known.nodes.entry(id.to_owned()) else { return false };
+        if known.get(id).is_none() {
+            return false;
+        }
         if settling {
-            entry.get_mut().missing.get_or_insert(now);
+            known.miss(id, now);
         } else {
-            entry.remove();
+            known.remove(id);
         }
         let again = known.cut;
         inner.touch(role);
@@ -243,20 +231,17 @@ impl View {
         }
         let mut changed = Vec::new();
         for (name, role) in &mut inner.roles {
-            let some_left = role.nodes.values().any(|entry| entry.missing.is_none());
+            let some_left = role.entries().any(|entry| entry.missing.is_none());
             let limit = if some_left { inner.settle } else { LAST.max(inner.settle) };
-            let before = role.nodes.len();
-            role.nodes.retain(|_, entry| entry.missing.is_none_or(|since| now - since < limit));
-            if role.nodes.len() < before {
-                tracing::info!(
-                    role = name,
-                    gone = before - role.nodes.len(),
-                    "nodes that the registry lacks are given up"
-                );
+            let before = role.len();
+            role.remove_where(|entry| entry.missing.is_some_and(|since| now - since >= limit));
+            let gone = before - role.len();
+            if gone > 0 {
+                tracing::info!(role = name, gone, "nodes that the registry lacks are given up");
                 changed.push(name.clone());
             }
         }
-        inner.roles.retain(|_, role| !role.nodes.is_empty() || role.cut);
+        inner.roles.retain(|_, role| !role.is_empty() || role.cut);
         for role in changed {
             inner.touch(&role);
         }
@@ -323,7 +308,7 @@ impl Inner {
     /// One node for each address, in order of id.
     fn members(&self, role: &str) -> Members {
         let mut at: BTreeMap<String, &Entry> = BTreeMap::new();
-        let entries = self.roles.get(role).into_iter().flat_map(|role| role.nodes.values());
+        let entries = self.roles.get(role).into_iter().flat_map(Role::entries);
         for entry in entries {
             let worth = |entry: &Entry| (entry.missing.is_none(), entry.node.created);
             match at.entry(address(&entry.node.member.uri)) {
@@ -339,34 +324,6 @@ impl Inner {
         let mut nodes: Vec<Arc<Member>> = at.values().map(|entry| Arc::clone(&entry.node.member)).collect();
         nodes.sort_by(|one, other| one.id.cmp(&other.id));
         Members { nodes, source: self.source, as_of: self.as_of }
-    }
-}
-
-impl Role {
-    /// Takes over what the registry has of this role; of an entry that it cannot read, there is no node.
-    fn take_over(&mut self, mut told: BTreeMap<String, Option<Node>>, cut: bool, back: bool, now: Instant) {
-        self.cut = cut;
-        if let (true, Some((last, _))) = (cut, told.last_key_value()) {
-            // Of what comes after the cut nothing is known.
-            self.nodes.retain(|id, _| id <= last);
-        }
-        for (id, entry) in &mut self.nodes {
-            match told.remove(id) {
-                Some(node) => {
-                    entry.missing = None;
-                    if let Some(node) = node {
-                        entry.node = node;
-                    }
-                }
-                // The time begins anew: while the registry was away nobody could register.
-                None if back => entry.missing = Some(now),
-                None => {
-                    entry.missing.get_or_insert(now);
-                }
-            }
-        }
-        let new = told.into_iter().filter_map(|(id, node)| Some((id, Entry { node: node?, missing: None })));
-        self.nodes.extend(new);
     }
 }
 
