@@ -12,7 +12,8 @@
 //!    write there, and calls to nodes that are gone fail no less without them.
 //! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
-//! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was.
+//! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was, as far as
+//!    there is room. Where there is not, nodes that are missing give way first, then the last by id.
 //! 7. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
 //!    one that is missing, and then the one that was registered last.
 //!
@@ -135,6 +136,9 @@ impl View {
             role.take_over(told, back, now);
             inner.roles.insert(name, role);
         }
+        for role in inner.roles.values_mut() {
+            role.trim(inner.limits);
+        }
         if back && known {
             inner.settle(now);
         }
@@ -162,20 +166,15 @@ impl View {
         }
         let known = inner.roles.entry(role.to_owned()).or_default();
         let id = node.member.id.clone();
-        let old = known.get(&id).map_or(0, |entry| entry.node.bytes);
-        if known.bytes() - old + node.bytes > limits.bytes {
+        let old = known.get(&id).map_or((0, 0), |entry| (1, entry.node.bytes));
+        known.give_way(limits, 1 - old.0, node.bytes.saturating_sub(old.1));
+        if known.bytes() + node.bytes > limits.bytes + known.get(&id).map_or(0, |entry| entry.node.bytes) {
             known.cut = true;
             return Err(Skip::TooMany);
         }
         known.insert(node);
-        let mut kept = Ok(());
-        if known.len() > limits.nodes {
-            // The first by id stay, as in a list.
-            known.cut = true;
-            if known.remove_last().is_some_and(|last| last.node.member.id == id) {
-                kept = Err(Skip::TooMany);
-            }
-        }
+        known.trim(limits);
+        let kept = known.get(&id).map(drop).ok_or(Skip::TooMany);
         inner.touch(role);
         kept
     }
@@ -187,7 +186,8 @@ impl View {
         let settling = inner.settling.is_some_and(|until| now < until);
         let Some(known) = inner.roles.get_mut(role) else { return false };
         if known.get(id).is_none() {
-            return false;
+            // One that could not be used has made room as well, or is one of those that were left out.
+            return known.cut;
         }
         if settling {
             known.miss(id, now);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use crate::discovery::listing::{Listed, Node};
+use crate::discovery::listing::{Limits, Listed, Node};
 
 /// The nodes of a role, those that are missing among them.
 #[derive(Default)]
@@ -59,13 +59,6 @@ impl Role {
         Some(gone)
     }
 
-    /// Removes the last node by id.
-    pub(super) fn remove_last(&mut self) -> Option<Entry> {
-        let (_, gone) = self.nodes.pop_last()?;
-        self.bytes -= gone.node.bytes;
-        Some(gone)
-    }
-
     /// The registry says that a node is gone, which need not be true.
     pub(super) fn miss(&mut self, id: &str, now: Instant) {
         if let Some(entry) = self.nodes.get_mut(id) {
@@ -89,11 +82,7 @@ impl Role {
     pub(super) fn take_over(&mut self, told: Listed, back: bool, now: Instant) {
         let (mut told, cut) = (told.nodes, told.cut);
         self.cut = cut;
-        if let (true, Some((last, _))) = (cut, told.last_key_value()) {
-            // Of what comes after the cut nothing is known.
-            let last = last.clone();
-            self.remove_where(|entry| entry.node.member.id > last);
-        }
+        let last = told.last_key_value().map(|(last, _)| last.clone());
         for (id, entry) in &mut self.nodes {
             match told.remove(id) {
                 Some(node) => {
@@ -103,6 +92,8 @@ impl Role {
                         entry.node = node;
                     }
                 }
+                // Of what comes after the cut nothing is known.
+                None if cut && last.as_ref().is_none_or(|last| id > last) => {}
                 // The time begins anew: while the registry was away nobody could register.
                 None if back => entry.missing = Some(now),
                 None => {
@@ -113,5 +104,48 @@ impl Role {
         for node in told.into_values().flatten() {
             self.insert(node);
         }
+    }
+
+    /// Removes what is too much: what is missing first, the longest missing before others, then the last by id,
+    /// as in a list.
+    pub(super) fn trim(&mut self, limits: Limits) {
+        if self.fits(limits) {
+            return;
+        }
+        self.give_way(limits, 0, 0);
+        while !self.fits(limits) && self.remove_last() {
+            self.cut = true;
+        }
+    }
+
+    /// Removes what is missing, the longest missing first, until there is room for so much more.
+    pub(super) fn give_way(&mut self, limits: Limits, nodes: usize, bytes: usize) {
+        let room = Limits {
+            nodes: limits.nodes.saturating_sub(nodes),
+            bytes: limits.bytes.saturating_sub(bytes),
+            ..limits
+        };
+        if self.fits(room) {
+            return;
+        }
+        let missing = self.nodes.iter().filter_map(|(id, entry)| Some((entry.missing?, id.clone())));
+        let mut missing: Vec<(Instant, String)> = missing.collect();
+        missing.sort();
+        for (_, id) in missing {
+            if self.fits(room) {
+                return;
+            }
+            self.remove(&id);
+        }
+    }
+
+    fn remove_last(&mut self) -> bool {
+        let last = self.nodes.pop_last();
+        self.bytes -= last.as_ref().map_or(0, |(_, last)| last.node.bytes);
+        last.is_some()
+    }
+
+    fn fits(&self, limits: Limits) -> bool {
+        self.nodes.len() <= limits.nodes && self.bytes <= limits.bytes
     }
 }

@@ -264,3 +264,41 @@ async fn a_role_that_is_called_while_a_list_leaves_it_out_stays_and_asks_for_ano
     assert_eq!(ids(&view), ["a"]);
     assert!(!view.listed(list(&view, &["a"]), false, now));
 }
+
+/// A list of which only these entries were looked at; some cannot be used.
+fn cut_list(view: &View, usable: &[&str], garbage: &[&str]) -> Listing {
+    let mut listing = list(view, usable);
+    let role = listing.roles.get_mut("r").unwrap();
+    role.nodes.extend(garbage.iter().map(|id| ((*id).to_owned(), None)));
+    role.cut = true;
+    listing
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_the_cut_of_a_list_stays_while_there_is_room() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "y", "z"]), true, now);
+    // Garbage filled what is looked at.
+    view.listed(cut_list(&view, &["b"], &["a", "c"]), false, now);
+    view.expire(now + LAST);
+    assert_eq!(ids(&view), ["b", "y", "z"]);
+    view.listed(cut_list(&view, &["b", "d"], &["a", "c"]), false, now);
+    assert_eq!(ids(&view), ["b", "d", "y"], "only what is too much goes, the last first");
+    // What the list did come to and lacks is gone in its time.
+    view.listed(cut_list(&view, &["d"], &["a", "c"]), false, now);
+    view.expire(now + SETTLE);
+    assert_eq!(ids(&view), ["d", "y"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_that_is_cleared_away_asks_for_a_list() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b"]), true, now);
+    assert!(!view.delete("r", "a", now), "nothing was left out");
+    view.listed(cut_list(&view, &["b"], &["a", "c"]), false, now);
+    assert!(view.delete("r", "a", now), "there is room");
+    assert!(!view.delete("s", "a", now));
+    assert_eq!(ids(&view), ["b"]);
+}
