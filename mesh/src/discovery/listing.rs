@@ -60,6 +60,13 @@ impl Node {
             }
         }
     }
+
+    /// A node that an earlier process knew.
+    pub(super) fn restored(member: Member) -> Self {
+        // As much as its value would take, but for a few bytes.
+        let bytes = serde_json::to_vec(&member.about).map_or(0, |about| about.len());
+        Self { member: Arc::new(member), created: 0, bytes }
+    }
 }
 
 /// The nodes of a role in a list.

@@ -86,7 +86,7 @@ impl Registry {
         }
         let again = Arc::new(Notify::new());
         let (path, cluster) = (following.snapshot.clone(), following.cluster.clone());
-        let keeper = Keeper { view: Arc::clone(&view), path, cluster };
+        let keeper = Keeper { view: Arc::clone(&view), again: Arc::clone(&again), path, cluster };
         tasks.spawn(keeper.run(stop.clone()));
         let follower = Follower {
             view: Arc::clone(&view),
@@ -405,6 +405,7 @@ fn usable(answer: WatchResponse) -> Result<Vec<Event>, Ended> {
 /// Looks after what time changes: nodes that are given up, and the snapshot.
 struct Keeper {
     view: Arc<View>,
+    again: Arc<Notify>,
     path: Option<PathBuf>,
     cluster: String,
 }
@@ -419,7 +420,9 @@ impl Keeper {
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };
-            self.view.expire(Instant::now());
+            if self.view.expire(Instant::now()) {
+                self.again.notify_one();
+            }
             let changes = self.view.changes();
             let due = changes != written || written_at.elapsed() >= REWRITE;
             if due && self.view.source() == Source::Registry {

@@ -9,7 +9,8 @@
 //!    is *missing* from then on.
 //! 3. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
 //!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
-//!    write there, and calls to nodes that are gone fail no less without them.
+//!    write there, and calls to nodes that are gone fail no less without them. Each return of the registry
+//!    begins the time anew, but not without end.
 //! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
 //! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was, as far as
@@ -41,6 +42,10 @@ use super::{
 
 /// How long the nodes of a role stay of which the registry has none.
 const LAST: Duration = Duration::from_secs(15 * 60);
+
+/// So many times the roles that nobody calls are taken from an earlier process: which of them are called is not
+/// known yet.
+const RESTORED: usize = 4;
 
 /// All roles as the registry told of them.
 pub(super) struct View(Mutex<Inner>);
@@ -80,14 +85,16 @@ impl View {
         }))
     }
 
-    /// What an earlier process knew.
+    /// What an earlier process knew, within the same bounds as what the registry says.
     pub(super) fn restore(&self, members: BTreeMap<String, Vec<Member>>, as_of: SystemTime) {
         let mut inner = self.inner();
-        for (role, members) in members {
+        let limits = inner.limits;
+        for (role, members) in members.into_iter().take(limits.roles.saturating_mul(RESTORED)) {
             let known = inner.roles.entry(role).or_default();
             for member in members {
-                known.insert(Node { member: Arc::new(member), created: 0, bytes: 0 });
+                known.insert(Node::restored(member));
             }
+            known.trim(limits);
         }
         (inner.source, inner.as_of) = (Source::Snapshot, as_of);
         inner.touch_all();
@@ -139,6 +146,7 @@ impl View {
         for role in inner.roles.values_mut() {
             role.trim(inner.limits);
         }
+        inner.trim_roles();
         if back && known {
             inner.settle(now);
         }
@@ -219,26 +227,30 @@ impl View {
         }
     }
 
-    /// Removes what has been missing for long enough. To be called now and then.
-    pub(super) fn expire(&self, now: Instant) {
+    /// Removes what has been missing for long enough. To be called now and then. Returns whether the registry
+    /// should be listed again, as [`delete`](Self::delete) does.
+    pub(super) fn expire(&self, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
         if inner.as_of > SystemTime::UNIX_EPOCH {
             metrics::age(SystemTime::now().duration_since(inner.as_of).unwrap_or_default().as_secs_f64());
         }
         if inner.source != Source::Registry {
-            return;
+            return false;
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut again) = (Vec::new(), false);
         for (name, role) in &mut inner.roles {
             let some_left = role.entries().any(|entry| entry.missing.is_none());
             let limit = if some_left { inner.settle } else { LAST.max(inner.settle) };
             let before = role.len();
-            role.remove_where(|entry| entry.missing.is_some_and(|since| now - since >= limit));
+            role.remove_where(|entry| {
+                entry.missing.is_some_and(|missing| now.saturating_duration_since(missing.since) >= limit)
+            });
             let gone = before - role.len();
             if gone > 0 {
                 tracing::info!(role = name, gone, "nodes that the registry lacks are given up");
                 changed.push(name.clone());
+                again |= role.cut;
             }
         }
         inner.roles.retain(|_, role| !role.is_empty() || role.cut);
@@ -246,6 +258,7 @@ impl View {
             inner.touch(&role);
         }
         inner.publish();
+        again
     }
 
     /// Tells those who watch of what changed.
@@ -275,6 +288,20 @@ impl View {
 }
 
 impl Inner {
+    /// Removes roles that nobody calls, where there are too many: those that the registry lacks first, then the
+    /// last by name.
+    fn trim_roles(&mut self) {
+        let unwatched = self.roles.iter().filter(|(name, _)| !self.watched.contains_key(*name));
+        let is_lacking = |role: &Role| role.entries().all(|entry| entry.missing.is_some());
+        let mut unwatched: Vec<(bool, String)> =
+            unwatched.map(|(name, role)| (is_lacking(role), name.clone())).collect();
+        unwatched.sort();
+        for (lacking, name) in unwatched.into_iter().skip(self.limits.roles) {
+            self.roles.remove(&name);
+            self.roles_cut |= !lacking;
+        }
+    }
+
     fn settle(&mut self, now: Instant) {
         self.settling = Some(now + self.settle);
     }

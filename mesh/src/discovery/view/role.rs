@@ -18,8 +18,31 @@ pub(super) struct Role {
 
 pub(super) struct Entry {
     pub(super) node: Node,
-    /// Since when the registry, in reach, has lacked it.
-    pub(super) missing: Option<Instant>,
+    /// The registry, in reach, lacks it.
+    pub(super) missing: Option<Missing>,
+}
+
+/// Since when the registry lacks a node, and how often that time began anew.
+#[derive(Clone, Copy)]
+pub(super) struct Missing {
+    pub(super) since: Instant,
+    anew: u32,
+}
+
+/// How often the time of a missing node begins anew: a registry that comes and goes, or ends every watch after
+/// a moment, shall not keep dead nodes for ever. An outage is no reason to give up nodes, and nobody has so many
+/// in one while.
+const ANEW: u32 = 60;
+
+impl Missing {
+    fn from(now: Instant) -> Self {
+        Self { since: now, anew: 0 }
+    }
+
+    /// The same, with its time beginning anew where it may.
+    fn again(self, now: Instant) -> Self {
+        if self.anew < ANEW { Self { since: now, anew: self.anew + 1 } } else { self }
+    }
 }
 
 impl Role {
@@ -62,7 +85,7 @@ impl Role {
     /// The registry says that a node is gone, which need not be true.
     pub(super) fn miss(&mut self, id: &str, now: Instant) {
         if let Some(entry) = self.nodes.get_mut(id) {
-            entry.missing.get_or_insert(now);
+            entry.missing.get_or_insert(Missing::from(now));
         }
     }
 
@@ -94,10 +117,12 @@ impl Role {
                 }
                 // Of what comes after the cut nothing is known.
                 None if cut && last.as_ref().is_none_or(|last| id > last) => {}
-                // The time begins anew: while the registry was away nobody could register.
-                None if back => entry.missing = Some(now),
                 None => {
-                    entry.missing.get_or_insert(now);
+                    let missing = entry.missing.get_or_insert(Missing::from(now));
+                    if back {
+                        // While the registry was away nobody could register.
+                        *missing = missing.again(now);
+                    }
                 }
             }
         }
@@ -128,7 +153,7 @@ impl Role {
         if self.fits(room) {
             return;
         }
-        let missing = self.nodes.iter().filter_map(|(id, entry)| Some((entry.missing?, id.clone())));
+        let missing = self.nodes.iter().filter_map(|(id, entry)| Some((entry.missing?.since, id.clone())));
         let mut missing: Vec<(Instant, String)> = missing.collect();
         missing.sort();
         for (_, id) in missing {

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::discovery::{
     About,
@@ -301,4 +303,151 @@ async fn garbage_that_is_cleared_away_asks_for_a_list() {
     assert!(view.delete("r", "a", now), "there is room");
     assert!(!view.delete("s", "a", now));
     assert_eq!(ids(&view), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn list_after_list_takes_no_more_room_and_what_is_missing_gives_way_first() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a", "b", "c"]), true, now);
+    view.listed(list(&view, &["b", "c", "d"]), true, now + TTL);
+    assert_eq!(ids(&view), ["b", "c", "d"], "a is missing");
+    view.listed(list(&view, &["d", "x"]), true, now + TTL * 2);
+    assert_eq!(ids(&view), ["c", "d", "x"], "b and c are missing for as long");
+    view.listed(list(&view, &["e", "f", "g"]), true, now + TTL * 3);
+    assert_eq!(ids(&view), ["e", "f", "g"]);
+    assert_eq!(view.put("r", node("z", "z:1", 2)), Err(Skip::TooMany));
+    // One that comes by a change has the place of one that is missing as well.
+    view.listed(list(&view, &["f"]), true, now + TTL * 4);
+    assert_eq!(view.put("r", node("z", "z:1", 3)), Ok(()));
+    assert_eq!(ids(&view), ["f", "g", "z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_that_come_and_go_in_lists_take_no_more_room() {
+    let view = view();
+    let now = Instant::now();
+    view.watch("z");
+    for round in 0..20 {
+        let mut listing = view.listing();
+        let mut roles = [format!("r-{round}"), format!("s-{round}"), "z".into()];
+        roles.sort();
+        let nodes = || BTreeMap::from([("a".to_owned(), Some(node("a", "a:1", 1)))]);
+        listing.roles.extend(roles.clone().map(|role| (role, Listed { nodes: nodes(), ..Listed::default() })));
+        view.listed(listing, true, now);
+        assert_eq!(view.all().into_keys().collect::<Vec<_>>(), roles, "those that are there have the room");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_restored_is_bounded_as_well() {
+    let view = View::new(TTL, Limits { nodes: 3, roles: 2, bytes: 400, ..Limits::default() });
+    let about = |zone: usize| About { zone: "z".repeat(zone), ..About::default() };
+    let member = |number: usize| told(&format!("{number:02}"), &format!("a:{}", number + 1), about(0)).unwrap();
+    let mut members: BTreeMap<String, Vec<Member>> =
+        (0..50).map(|role| (format!("role-{role:02}"), (0..20).map(member).collect())).collect();
+    let large = |id: &str, port: u16| told(id, &format!("a:{port}"), about(64)).unwrap();
+    members.insert("a".into(), (1..=9).map(|port| large(&port.to_string(), port)).collect());
+    view.restore(members, SystemTime::UNIX_EPOCH);
+    let all = view.all();
+    assert_eq!(all.len(), 2 * RESTORED);
+    assert_eq!(all["role-00"].len(), 3);
+    assert!((1..=3).contains(&all["a"].len()), "{}", all["a"].len());
+    check(&view);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_comes_and_goes_without_end_keeps_no_dead_nodes() {
+    let view = view();
+    let mut now = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    for _ in 0..200 {
+        view.away();
+        now += Duration::from_secs(3);
+        view.listed(list(&view, &["a"]), true, now);
+        view.expire(now);
+    }
+    assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_are_given_up_make_room_for_those_that_were_left_out() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "c"]), true, now);
+    view.listed(cut_list(&view, &["b"], &["a", "d"]), false, now);
+    assert!(!view.expire(now + SETTLE / 2));
+    assert!(view.expire(now + SETTLE));
+    assert!(!view.expire(now + SETTLE * 2));
+}
+
+/// Nothing is larger than it may be, and what is counted is so.
+fn check(view: &View) {
+    let inner = view.inner();
+    for (name, role) in &inner.roles {
+        let bytes: usize = role.entries().map(|entry| entry.node.bytes).sum();
+        assert_eq!(role.bytes(), bytes, "{name}");
+        assert!(bytes <= inner.limits.bytes && role.len() <= inner.limits.nodes, "{name}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8, usize),
+    Delete(u8, u8),
+    Listed(Vec<(u8, u8, Option<usize>)>, bool, bool),
+    Away,
+    Settle,
+    Wait(u64),
+    Watch(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = 1..200_usize;
+    let listed = (0..6_u8, 0..9_u8, prop::option::of(bytes.clone()));
+    prop_oneof![
+        6 => (0..6_u8, 0..9_u8, bytes).prop_map(|(role, id, bytes)| Step::Put(role, id, bytes)),
+        4 => (0..6_u8, 0..9_u8).prop_map(|(role, id)| Step::Delete(role, id)),
+        3 => (prop::collection::vec(listed, 0..12), any::<bool>(), any::<bool>())
+            .prop_map(|(entries, cut, back)| Step::Listed(entries, cut, back)),
+        1 => Just(Step::Away),
+        1 => Just(Step::Settle),
+        2 => (0..40_u64).prop_map(Step::Wait),
+        1 => (0..6_u8).prop_map(Step::Watch),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_bounds_hold(steps in prop::collection::vec(step(), 1..60)) {
+        let view = View::new(TTL, Limits { nodes: 3, roles: 2, bytes: 400, ..Limits::default() });
+        let mut now = Instant::now();
+        let node = |id: u8, bytes| Node { bytes, ..node(&id.to_string(), &format!("a:{}", id + 1), 1) };
+        for step in steps {
+            match step {
+                Step::Put(role, id, bytes) => { let _ = view.put(&role.to_string(), node(id, bytes)); }
+                Step::Delete(role, id) => { view.delete(&role.to_string(), &id.to_string(), now); }
+                Step::Listed(entries, cut, back) => {
+                    let mut listing = view.listing();
+                    for (role, id, bytes) in entries {
+                        let listed = listing.roles.entry(role.to_string()).or_default();
+                        listed.cut = cut;
+                        listed.nodes.insert(id.to_string(), bytes.map(|bytes| node(id, bytes)));
+                    }
+                    view.listed(listing, back, now);
+                    let inner = view.inner();
+                    let unwatched = inner.roles.keys().filter(|role| !inner.watched.contains_key(*role));
+                    prop_assert!(unwatched.count() <= 2);
+                }
+                Step::Away => view.away(),
+                Step::Settle => view.settle(now),
+                Step::Wait(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    view.expire(now);
+                }
+                Step::Watch(role) => { view.watch(&role.to_string()); }
+            }
+            check(&view);
+        }
+    }
 }
