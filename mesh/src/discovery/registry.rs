@@ -46,7 +46,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// What went well for so long was no failure from the start.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// How often the snapshot is written at most, and how old it may be while all is well.
+/// How often the snapshot is written at most, which is when nodes come, go or move, and how old it may be while
+/// all is well: what nodes say of themselves is not worth a write each time.
 const WRITE: Duration = Duration::from_secs(1);
 const REWRITE: Duration = Duration::from_secs(300);
 
@@ -86,7 +87,8 @@ impl Registry {
         }
         let again = Arc::new(Notify::new());
         let (path, cluster) = (following.snapshot.clone(), following.cluster.clone());
-        let keeper = Keeper { view: Arc::clone(&view), again: Arc::clone(&again), path, cluster };
+        let written = view.changes();
+        let keeper = Keeper { view: Arc::clone(&view), again: Arc::clone(&again), path, cluster, written };
         tasks.spawn(keeper.run(stop.clone()));
         let follower = Follower {
             view: Arc::clone(&view),
@@ -408,11 +410,13 @@ struct Keeper {
     again: Arc<Notify>,
     path: Option<PathBuf>,
     cluster: String,
+    /// The changes that the snapshot has.
+    written: u64,
 }
 
 impl Keeper {
-    async fn run(self, stop: CancellationToken) {
-        let (mut written, mut written_at, mut warned) = (self.view.changes(), Instant::now(), false);
+    async fn run(mut self, stop: CancellationToken) {
+        let (mut written_at, mut warned) = (Instant::now(), false);
         let mut ticks = interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -424,9 +428,9 @@ impl Keeper {
                 self.again.notify_one();
             }
             let changes = self.view.changes();
-            let due = changes != written || written_at.elapsed() >= REWRITE;
+            let due = changes != self.written || written_at.elapsed() >= REWRITE;
             if due && self.view.source() == Source::Registry {
-                (written, written_at) = (changes, Instant::now());
+                (self.written, written_at) = (changes, Instant::now());
                 if let Err(error) = self.write().await
                     && !std::mem::replace(&mut warned, true)
                 {

@@ -63,7 +63,7 @@ struct Inner {
     settling: Option<Instant>,
     /// Whether roles were left out for being too many.
     roles_cut: bool,
-    /// Counts changes, for whoever keeps them.
+    /// Counts changes of the set of roles, nodes and addresses.
     changes: u64,
 }
 
@@ -95,6 +95,7 @@ impl View {
                 known.insert(Node::restored(member));
             }
             known.trim(limits);
+            known.take_changed();
         }
         (inner.source, inner.as_of) = (Source::Snapshot, as_of);
         inner.touch_all();
@@ -145,6 +146,7 @@ impl View {
         }
         for role in inner.roles.values_mut() {
             role.trim(inner.limits);
+            inner.changes += u64::from(role.take_changed());
         }
         inner.trim_roles();
         if back && known {
@@ -152,7 +154,6 @@ impl View {
         }
         inner.source = Source::Registry;
         inner.as_of = SystemTime::now();
-        inner.changes += 1;
         inner.touch_all();
         inner.publish();
         again
@@ -178,6 +179,7 @@ impl View {
         known.give_way(limits, 1 - old.0, node.bytes.saturating_sub(old.1));
         if known.bytes() + node.bytes > limits.bytes + known.get(&id).map_or(0, |entry| entry.node.bytes) {
             known.cut = true;
+            inner.touch(role);
             return Err(Skip::TooMany);
         }
         known.insert(node);
@@ -253,10 +255,10 @@ impl View {
                 again |= role.cut;
             }
         }
-        inner.roles.retain(|_, role| !role.is_empty() || role.cut);
         for role in changed {
             inner.touch(&role);
         }
+        inner.roles.retain(|_, role| !role.is_empty() || role.cut);
         inner.publish();
         again
     }
@@ -266,7 +268,8 @@ impl View {
         self.inner().publish();
     }
 
-    /// How often something changed.
+    /// How often there was another set of roles, nodes and addresses. What nodes say of themselves changes all
+    /// the time, and is not counted.
     pub(super) fn changes(&self) -> u64 {
         self.inner().changes
     }
@@ -297,7 +300,7 @@ impl Inner {
             unwatched.map(|(name, role)| (is_lacking(role), name.clone())).collect();
         unwatched.sort();
         for (lacking, name) in unwatched.into_iter().skip(self.limits.roles) {
-            self.roles.remove(&name);
+            self.changes += u64::from(self.roles.remove(&name).is_some_and(|role| !role.is_empty()));
             self.roles_cut |= !lacking;
         }
     }
@@ -307,7 +310,7 @@ impl Inner {
     }
 
     fn touch(&mut self, role: &str) {
-        self.changes += 1;
+        self.changes += u64::from(self.roles.get_mut(role).is_some_and(Role::take_changed));
         if self.watched.contains_key(role) {
             self.dirty.insert(role.to_owned());
         }

@@ -14,6 +14,8 @@ pub(super) struct Role {
     bytes: usize,
     /// Whether nodes were left out for being too many.
     pub(super) cut: bool,
+    /// Whether there is another set of nodes and addresses than when this was last asked.
+    changed: bool,
 }
 
 pub(super) struct Entry {
@@ -59,6 +61,11 @@ impl Role {
         self.bytes
     }
 
+    /// Whether there is another set of nodes and addresses than when this was last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// The nodes, in order of id.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.nodes.values()
@@ -68,18 +75,19 @@ impl Role {
         self.nodes.get(id)
     }
 
-    /// Puts a node that is there in place of the one with its id. Returns that one.
-    pub(super) fn insert(&mut self, node: Node) -> Option<Entry> {
-        self.bytes += node.bytes;
+    /// Puts a node that is there in place of the one with its id.
+    pub(super) fn insert(&mut self, node: Node) {
+        let (uri, bytes) = (node.member.uri.clone(), node.bytes);
         let old = self.nodes.insert(node.member.id.clone(), Entry { node, missing: None });
-        self.bytes -= old.as_ref().map_or(0, |old| old.node.bytes);
-        old
+        self.changed |= old.as_ref().is_none_or(|old| old.node.member.uri != uri);
+        self.bytes = self.bytes + bytes - old.map_or(0, |old| old.node.bytes);
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Entry> {
-        let gone = self.nodes.remove(id)?;
-        self.bytes -= gone.node.bytes;
-        Some(gone)
+    pub(super) fn remove(&mut self, id: &str) {
+        if let Some(gone) = self.nodes.remove(id) {
+            self.bytes -= gone.node.bytes;
+            self.changed = true;
+        }
     }
 
     /// The registry says that a node is gone, which need not be true.
@@ -91,11 +99,12 @@ impl Role {
 
     /// Removes what `gone` says.
     pub(super) fn remove_where(&mut self, mut gone: impl FnMut(&Entry) -> bool) {
-        let bytes = &mut self.bytes;
+        let (bytes, changed) = (&mut self.bytes, &mut self.changed);
         self.nodes.retain(|_, entry| {
             let gone = gone(entry);
             if gone {
                 *bytes -= entry.node.bytes;
+                *changed = true;
             }
             !gone
         });
@@ -112,6 +121,7 @@ impl Role {
                     entry.missing = None;
                     if let Some(node) = node {
                         self.bytes = self.bytes - entry.node.bytes + node.bytes;
+                        self.changed |= entry.node.member.uri != node.member.uri;
                         entry.node = node;
                     }
                 }
@@ -165,9 +175,8 @@ impl Role {
     }
 
     fn remove_last(&mut self) -> bool {
-        let last = self.nodes.pop_last();
-        self.bytes -= last.as_ref().map_or(0, |(_, last)| last.node.bytes);
-        last.is_some()
+        let last = self.nodes.last_key_value().map(|(last, _)| last.clone());
+        last.inspect(|last| self.remove(last)).is_some()
     }
 
     fn fits(&self, limits: Limits) -> bool {
