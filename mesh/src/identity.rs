@@ -4,7 +4,8 @@
 //! with an [`Identity`] takes only callers of the mesh's authorities, and the server stack lets each of them
 //! call what its roles may ([`permissions`]). An identity's [connector](Identity::connector) talks only to nodes
 //! that have the role that is called. Files that change are taken up while the node runs
-//! ([`Identity::watch`]): new connections use them, open ones stay.
+//! ([`Identity::watch`]): new connections use them, and open ones end within about an hour, or with their
+//! peer's certificate.
 //!
 //! Without files an identity is plain: nodes talk in plain text and believe whoever calls, which is for one
 //! process, or for loopback.
