@@ -222,9 +222,10 @@ impl Holder {
     async fn put(&mut self, session: &Session) -> Result<(), EtcdError> {
         let value = layout::value(&self.address, &self.about.borrow_and_update());
         let lease = self.lease.unwrap_or_default();
-        let puts = self.keys.iter().map(|key| {
-            session.put(PutRequest { key: key.clone(), value: value.clone(), lease })
-        });
+        let puts = self
+            .keys
+            .iter()
+            .map(|key| session.put(PutRequest { key: key.clone(), value: value.clone(), lease }));
         try_join_all(puts).await.map(drop)
     }
 

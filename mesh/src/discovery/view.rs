@@ -184,9 +184,9 @@ impl View {
         }
         known.insert(node);
         known.trim(limits);
-        let kept = known.get(&id).map(drop).ok_or(Skip::TooMany);
+        let kept = known.get(&id).is_some();
         inner.touch(role);
-        kept
+        if kept { Ok(()) } else { Err(Skip::TooMany) }
     }
 
     /// A node was removed from the registry. Returns whether the registry should be listed again, since

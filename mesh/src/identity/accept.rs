@@ -59,7 +59,9 @@ impl Identity {
             Err(error) => {
                 let reason = outcome.as_str();
                 if outcome.is_identity() && held.told.is_first(outcome, Instant::now()) {
-                    tracing::info!(?from, reason, %error, "a node was refused; others like it within a minute are only counted");
+                    let message =
+                        "a node was refused; others like it within a minute are told at level debug";
+                    tracing::info!(?from, reason, %error, message);
                 } else {
                     tracing::debug!(?from, reason, %error, "a connection came to nothing");
                 }

@@ -333,7 +333,9 @@ async fn roles_that_come_and_go_in_lists_take_no_more_room() {
         let mut roles = [format!("r-{round}"), format!("s-{round}"), "z".into()];
         roles.sort();
         let nodes = || BTreeMap::from([("a".to_owned(), Some(node("a", "a:1", 1)))]);
-        listing.roles.extend(roles.clone().map(|role| (role, Listed { nodes: nodes(), ..Listed::default() })));
+        listing
+            .roles
+            .extend(roles.clone().map(|role| (role, Listed { nodes: nodes(), ..Listed::default() })));
         view.listed(listing, true, now);
         assert_eq!(view.all().into_keys().collect::<Vec<_>>(), roles, "those that are there have the room");
     }
@@ -343,7 +345,8 @@ async fn roles_that_come_and_go_in_lists_take_no_more_room() {
 async fn what_is_restored_is_bounded_as_well() {
     let view = View::new(TTL, Limits { nodes: 3, roles: 2, bytes: 300, ..Limits::default() });
     let about = |zone: usize| About { zone: "z".repeat(zone), ..About::default() };
-    let member = |number: usize| told(&format!("{number:02}"), &format!("a:{}", number + 1), about(0)).unwrap();
+    let member =
+        |number: usize| told(&format!("{number:02}"), &format!("a:{}", number + 1), about(0)).unwrap();
     let mut members: BTreeMap<String, Vec<Member>> =
         (0..50).map(|role| (format!("role-{role:02}"), (0..20).map(member).collect())).collect();
     let large = |id: &str, port: u16| told(id, &format!("a:{port}"), about(64)).unwrap();
