@@ -56,9 +56,9 @@ impl Seen {
 }
 
 impl Identity {
-    /// Follows the files until `stop`: good ones are used for new connections from then on, bad ones are
-    /// told of once, change nothing, and are tried again, since a certificate may become valid. Warns when a tenth of the certificate's life is left. The files are
-    /// read on threads that may block.
+    /// Follows the files until `stop`: good ones are used for new connections from then on. Bad ones are told of
+    /// once and change nothing; they are tried again, since a certificate may become valid. Warns when a tenth
+    /// of the certificate's life is left. The files are read on threads that may block.
     pub async fn watch(self, stop: CancellationToken) {
         let Some(held) = self.0 else { return };
         let follow = async {
