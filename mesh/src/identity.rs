@@ -4,7 +4,8 @@
 //! with an [`Identity`] takes only callers of the mesh's authorities, and the server stack lets each of them
 //! call what its roles may ([`permissions`]). An identity's [connector](Identity::connector) talks only to nodes
 //! that have the role that is called. Files that change are taken up while the node runs
-//! ([`Identity::watch`]): new connections use them, open ones stay.
+//! ([`Identity::watch`]): new connections use them, and open ones end within about an hour, or with their
+//! peer's certificate.
 //!
 //! Without files an identity is plain: nodes talk in plain text and believe whoever calls, which is for one
 //! process, or for loopback.
@@ -17,6 +18,7 @@ mod material;
 mod metrics;
 pub mod permissions;
 mod spiffe;
+mod told;
 mod verify;
 mod watch;
 
@@ -36,6 +38,7 @@ pub use self::{
 };
 use self::{
     material::{Files, Material},
+    told::Told,
     watch::Seen,
 };
 use crate::balance::{Connect, Plain};
@@ -49,6 +52,7 @@ struct Held {
     config: Config,
     current: ArcSwap<Material>,
     seen: Mutex<Seen>,
+    told: Told,
 }
 
 impl Identity {
@@ -75,6 +79,7 @@ impl Identity {
             config: config.clone(),
             current: ArcSwap::from_pointee(material),
             seen,
+            told: Told::default(),
         }))))
     }
 

@@ -72,8 +72,9 @@ const DAYS: u16 = 90;
 /// Days that the authority is valid.
 const AUTHORITY_DAYS: u64 = 3650;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Clocks differ.
-const SLACK: Duration = Duration::from_secs(5 * 60);
+/// How long before now a certificate is valid: a node's clock may be an hour off, as where local time is taken
+/// for UTC.
+const SLACK: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Everything that can have a certificate.
 fn all() -> impl Iterator<Item = &'static str> {
@@ -273,4 +274,24 @@ fn as_json(authority: &Authority, domain: &str, made: &[Made]) -> serde_json::Va
 
 fn time(at: SystemTime) -> String {
     format_rfc3339_seconds(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_clock_is_an_hour_behind_believes_what_was_just_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::open(folder.path(), false).unwrap();
+        let made = authority.certify(vec!["policy".into()], "switchboard", 1).unwrap();
+        let behind = SystemTime::now() - Duration::from_secs(3600);
+        let behind = behind.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        for path in [&authority.certificate, &made.certificate] {
+            let text = std::fs::read(path).unwrap();
+            let (_, pem) = x509_parser::pem::parse_x509_pem(&text).unwrap();
+            let from = pem.parse_x509().unwrap().validity().not_before.timestamp();
+            assert!(from < i64::try_from(behind).unwrap(), "{}", path.display());
+        }
+    }
 }

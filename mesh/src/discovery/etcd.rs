@@ -17,7 +17,10 @@ use std::{
 
 use http::{Uri, uri::PathAndQuery};
 use prost::Message;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming, client::Grpc, metadata::AsciiMetadataValue};
 use tonic_prost::ProstCodec;
@@ -146,8 +149,9 @@ impl Session {
         let (requests, receiver) = mpsc::channel(1);
         let _ = requests.try_send(LeaseId { id });
         let answers = self.stream("/etcdserverpb.Lease/LeaseKeepAlive", receiver).await?;
-        let mut keep_alive = KeepAlive { id, requests, answers, left: 0, within: self.within };
-        keep_alive.left = keep_alive.answer().await?;
+        let (left, at) = (0, Instant::now());
+        let mut keep_alive = KeepAlive { id, requests, answers, left, at, within: self.within };
+        keep_alive.answer().await?;
         Ok(keep_alive)
     }
 
@@ -213,6 +217,8 @@ pub(super) struct KeepAlive {
     answers: Streaming<Lease>,
     /// Seconds that were left of it at the last answer; 0 when there is no such lease.
     pub(super) left: i64,
+    /// When the last answer came.
+    pub(super) at: Instant,
     within: Duration,
 }
 
@@ -220,13 +226,15 @@ impl KeepAlive {
     /// Renews the lease. Returns whether it is still there.
     pub(super) async fn renew(&mut self) -> Result<bool, EtcdError> {
         self.requests.send(LeaseId { id: self.id }).await.map_err(|_| EtcdError::Ended)?;
-        self.left = self.answer().await?;
+        self.answer().await?;
         Ok(self.left > 0)
     }
 
-    async fn answer(&mut self) -> Result<i64, EtcdError> {
+    async fn answer(&mut self) -> Result<(), EtcdError> {
         let answer = timeout(self.within, self.answers.message()).await.map_err(|_| EtcdError::Late)?;
-        Ok(answer?.ok_or(EtcdError::Ended)?.ttl)
+        self.left = answer?.ok_or(EtcdError::Ended)?.ttl;
+        self.at = Instant::now();
+        Ok(())
     }
 }
 

@@ -84,6 +84,11 @@ impl Layout {
         after(&format!("{}{role}/", self.prefix))
     }
 
+    /// What a key of this cluster has after what all of them have.
+    pub(super) fn inside<'a>(&self, key: &'a [u8]) -> &'a [u8] {
+        key.strip_prefix(self.prefix.as_bytes()).unwrap_or(key)
+    }
+
     pub(super) fn key(&self, role: &str, id: &str) -> Vec<u8> {
         format!("{}{role}/{id}", self.prefix).into_bytes()
     }
@@ -103,6 +108,11 @@ fn after(prefix: &str) -> Vec<u8> {
         *last += 1;
     }
     end
+}
+
+/// Whether all keys of `role` come before one that is `inside` its cluster.
+pub(super) fn is_whole(role: &str, inside: &[u8]) -> bool {
+    after(&format!("{role}/")).as_slice() <= inside
 }
 
 pub(super) fn is_role(role: &str) -> bool {

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Member,
     etcd::messages::KeyValue,
-    layout::{self, Layout, Skip},
+    layout::{self, Layout, Skip, is_whole},
     metrics,
 };
 
@@ -60,6 +60,13 @@ impl Node {
             }
         }
     }
+
+    /// A node that an earlier process knew.
+    pub(super) fn restored(member: Member) -> Self {
+        // As much as its value would take, but for a few bytes.
+        let bytes = serde_json::to_vec(&member.about).map_or(0, |about| about.len());
+        Self { member: Arc::new(member), created: 0, bytes }
+    }
 }
 
 /// The nodes of a role in a list.
@@ -69,6 +76,8 @@ pub(super) struct Listed {
     pub(super) nodes: BTreeMap<String, Option<Node>>,
     /// Whether there are more than were taken.
     pub(super) cut: bool,
+    /// Nodes among them, and the bytes of their values.
+    usable: usize,
     bytes: usize,
 }
 
@@ -78,14 +87,16 @@ pub(super) struct Listing {
     wanted: BTreeSet<String>,
     unwanted: usize,
     pub(super) roles: BTreeMap<String, Listed>,
-    /// Whether there are more roles than were taken.
-    pub(super) roles_cut: bool,
+    /// Where the roles begin of which those that nobody calls were left out, and where the list ended before
+    /// its end: what keys have inside their cluster.
+    called_only: Option<Vec<u8>>,
+    ended: Option<Vec<u8>>,
 }
 
 impl Listing {
     /// `wanted` are the roles that are taken in any case.
     pub(super) fn new(limits: Limits, wanted: BTreeSet<String>) -> Self {
-        Self { limits, wanted, unwanted: 0, roles: BTreeMap::new(), roles_cut: false }
+        Self { limits, wanted, unwanted: 0, roles: BTreeMap::new(), called_only: None, ended: None }
     }
 
     /// Takes a page of entries, in order of key. Returns the key to go on from.
@@ -107,6 +118,9 @@ impl Listing {
             };
             if self.add(role, id, kv).is_err() {
                 metrics::skipped(Skip::TooMany, &kv.key);
+                if !self.roles.contains_key(role) {
+                    self.called_only.get_or_insert_with(|| layout.inside(&kv.key).to_vec());
+                }
                 let end = layout.role_end(role);
                 go_on.clone_from(&end);
                 passed_over = Some(end);
@@ -115,17 +129,40 @@ impl Listing {
         go_on
     }
 
+    /// Ends the list before its end: nothing is known from `key` on.
+    pub(super) fn end(&mut self, layout: &Layout, key: &[u8]) {
+        let key = layout.inside(key);
+        for (role, listed) in &mut self.roles {
+            listed.cut |= !is_whole(role, key);
+        }
+        self.ended = Some(key.to_vec());
+    }
+
+    /// Whether there may be more roles than were taken.
+    pub(super) fn roles_cut(&self) -> bool {
+        self.called_only.is_some() || self.ended.is_some()
+    }
+
+    /// Whether `role` was taken in any case.
+    pub(super) fn asked_for(&self, role: &str) -> bool {
+        self.wanted.contains(role)
+    }
+
+    /// Whether a role that is not among `roles` is not in the registry either.
+    pub(super) fn lacks(&self, role: &str) -> bool {
+        let before = |key: &Option<Vec<u8>>| key.as_ref().is_none_or(|key| is_whole(role, key));
+        before(&self.ended) && (self.wanted.contains(role) || before(&self.called_only))
+    }
+
     fn add(&mut self, role: &str, id: &str, kv: &KeyValue) -> Result<(), Skip> {
         if !self.roles.contains_key(role) && !self.wanted.contains(role) {
             if self.unwanted == self.limits.roles {
-                self.roles_cut = true;
                 return Err(Skip::TooMany);
             }
             self.unwanted += 1;
         }
         let listed = self.roles.entry(role.to_owned()).or_default();
-        let usable = listed.nodes.values().flatten().count();
-        if usable == self.limits.nodes || listed.nodes.len() == self.limits.looked_at {
+        if listed.usable == self.limits.nodes || listed.nodes.len() == self.limits.looked_at {
             listed.cut = true;
             return Err(Skip::TooMany);
         }
@@ -136,6 +173,7 @@ impl Listing {
             return Err(Skip::TooMany);
         }
         listed.bytes += bytes;
+        listed.usable += usize::from(node.is_some());
         listed.nodes.insert(id.to_owned(), node);
         Ok(())
     }
@@ -173,11 +211,50 @@ mod tests {
     }
 
     #[test]
+    fn entries_that_cannot_be_used_take_no_place_of_those_that_can() {
+        let layout = Layout::new("default");
+        let entries: Vec<KeyValue> = (0..9)
+            .map(|number| entry(format!("/switchboard/v1/default/nodes/a/{number}"), ["", "a:1"][number % 2]))
+            .collect();
+        for (nodes, looked_at, ids) in [(2, 9, "0123"), (9, 5, "01234"), (0, 9, "")] {
+            let limits = Limits { nodes, looked_at, ..Limits::default() };
+            let mut listing = Listing::new(limits, BTreeSet::new());
+            // Page by page, so that what was counted is carried on.
+            for kv in &entries {
+                listing.take(&layout, std::slice::from_ref(kv));
+            }
+            let listed = &listing.roles["a"];
+            assert_eq!((listed.nodes.keys().cloned().collect::<String>(), listed.cut), (ids.into(), true));
+            assert_eq!(listed.usable, listed.nodes.values().flatten().count());
+        }
+    }
+
+    #[test]
     fn roles_that_nobody_calls_leave_room_for_those_that_are_called() {
         let limits = Limits { roles: 2, ..Limits::default() };
         let (listing, _) = take(limits, &["a/1", "b/1", "c/1", "z/1"]);
         assert_eq!(listing.roles.keys().collect::<Vec<_>>(), ["a", "b", "z"]);
-        assert!(listing.roles_cut);
+        assert!(listing.roles_cut());
+    }
+
+    #[test]
+    fn only_of_what_was_looked_at_is_it_known_that_it_is_not_there() {
+        let limits = Limits { roles: 2, ..Limits::default() };
+        // In order of key: `-` comes before `/`.
+        let (mut listing, _) = take(limits, &["b/1", "c-2/1", "c/1", "d/1"]);
+        let lacks =
+            |listing: &Listing| ["a", "b-2", "c-1", "c", "e", "z", "zz"].map(|role| listing.lacks(role));
+        assert_eq!(lacks(&listing), [true, true, true, false, false, true, false], "z is called");
+        assert!(listing.asked_for("z") && !listing.asked_for("c"));
+        let layout = Layout::new("default");
+        listing.end(&layout, b"/switchboard/v1/default/nodes/c-2/1\0");
+        assert_eq!(lacks(&listing), [true, true, true, false, false, false, false]);
+        assert!(!listing.roles["b"].cut && listing.roles["c-2"].cut, "more of c-2 may follow");
+
+        let (mut listing, _) = take(Limits::default(), &["a/1"]);
+        assert!(!listing.roles_cut() && listing.lacks("b"));
+        listing.end(&layout, b"/switchboard/v1/default/nodes/a0");
+        assert!(listing.roles_cut() && !listing.lacks("b") && !listing.roles["a"].cut);
     }
 
     #[test]

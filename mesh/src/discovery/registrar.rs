@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
@@ -19,7 +20,10 @@ use tokio_util::{
 use super::{
     About, Config, Seams,
     backoff::Backoff,
-    etcd::{Client, EtcdError, KeepAlive, Session, messages::PutRequest, messages::RangeRequest},
+    etcd::{
+        Client, EtcdError, KeepAlive, Session,
+        messages::{PutRequest, RangeRequest, RangeResponse},
+    },
     layout::{self, Layout, is_id, is_role},
     metrics,
 };
@@ -213,20 +217,21 @@ impl Holder {
         tracing::warn!("the registry has forgotten this node; it is registered again");
     }
 
-    /// Writes all entries.
+    /// Writes all entries, side by side: one after the other, on a slow etcd, they could take longer than the
+    /// lease lives. Each has the same bound from the same moment on.
     async fn put(&mut self, session: &Session) -> Result<(), EtcdError> {
         let value = layout::value(&self.address, &self.about.borrow_and_update());
         let lease = self.lease.unwrap_or_default();
-        for key in &self.keys {
-            session.put(PutRequest { key: key.clone(), value: value.clone(), lease }).await?;
-        }
-        Ok(())
+        let puts = self
+            .keys
+            .iter()
+            .map(|key| session.put(PutRequest { key: key.clone(), value: value.clone(), lease }));
+        try_join_all(puts).await.map(drop)
     }
 
     /// Renews the lease and tells what changed, until the lease is gone.
     async fn keep(&mut self, session: &Session, keep_alive: &mut KeepAlive) -> Result<(), EtcdError> {
         let every = self.registrar.ttl / 3;
-        let mut renew_at = Instant::now() + every;
         let (mut news, mut tell_at, mut silent) = (false, Instant::now() + TELL, false);
         let mut renewals = 0_u32;
         if keep_alive.left == 0 {
@@ -235,12 +240,12 @@ impl Holder {
         }
         loop {
             tokio::select! {
-                () = sleep_until(renew_at) => {
+                // From the last answer on, however long was written since.
+                () = sleep_until(keep_alive.at + every) => {
                     if !keep_alive.renew().await? {
                         self.lost();
                         return Ok(());
                     }
-                    renew_at = Instant::now() + every;
                     renewals = renewals.wrapping_add(1);
                     if renewals.is_multiple_of(CHECK) && !self.is_there(session).await? {
                         tracing::warn!("somebody removed this node from the registry; it is registered again");
@@ -262,13 +267,10 @@ impl Holder {
 
     /// Whether the registry has all entries, under the lease.
     async fn is_there(&self, session: &Session) -> Result<bool, EtcdError> {
-        for key in &self.keys {
-            let request = RangeRequest { key: key.clone(), keys_only: true, ..RangeRequest::default() };
-            let answer = session.range(request).await?;
-            if answer.kvs.first().map(|kv| kv.lease) != self.lease {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let found = try_join_all(self.keys.iter().map(|key| {
+            session.range(RangeRequest { key: key.clone(), keys_only: true, ..RangeRequest::default() })
+        }));
+        let under = |answer: &RangeResponse| answer.kvs.first().map(|kv| kv.lease);
+        Ok(found.await?.iter().all(|answer| under(answer) == self.lease))
     }
 }

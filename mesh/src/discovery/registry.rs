@@ -20,7 +20,7 @@ use super::{
         Client, EtcdError, Session, Watch,
         messages::{Event, EventKind, RangeRequest, WatchResponse},
     },
-    layout::Layout,
+    layout::{LARGEST_VALUE, Layout},
     listing::{Limits, Listing, Node},
     metrics, snapshot,
     view::View,
@@ -32,8 +32,9 @@ const PAGE: i64 = 256;
 /// Pages of a list; one that has more is not finished.
 const PAGES: usize = 2000;
 
-/// Events that may wait while a list is taken.
+/// Events that may wait while a list is taken, and their bytes.
 const WAITING: usize = 100_000;
+const WAITING_BYTES: usize = 64 << 20;
 
 /// How often those who watch are told at most: a thousand nodes that tell of their backlog shall not make
 /// a thousand lists a second.
@@ -45,7 +46,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// What went well for so long was no failure from the start.
 const STEADY: Duration = Duration::from_secs(3);
 
-/// How often the snapshot is written at most, and how old it may be while all is well.
+/// How often the snapshot is written at most, which is when nodes come, go or move, and how old it may be while
+/// all is well: what nodes say of themselves is not worth a write each time.
 const WRITE: Duration = Duration::from_secs(1);
 const REWRITE: Duration = Duration::from_secs(300);
 
@@ -85,7 +87,8 @@ impl Registry {
         }
         let again = Arc::new(Notify::new());
         let (path, cluster) = (following.snapshot.clone(), following.cluster.clone());
-        let keeper = Keeper { view: Arc::clone(&view), path, cluster };
+        let written = view.changes();
+        let keeper = Keeper { view: Arc::clone(&view), again: Arc::clone(&again), path, cluster, written };
         tasks.spawn(keeper.run(stop.clone()));
         let follower = Follower {
             view: Arc::clone(&view),
@@ -134,6 +137,30 @@ impl Ended {
         }
     }
 
+    /// Whether it is to be told. What keeps the registry out of reach is tried every few seconds, and told once
+    /// until `told_away` is taken back.
+    fn is_news(&self, told_away: &mut bool) -> bool {
+        match self {
+            Self::Again => false,
+            Self::Away(_) | Self::Canceled(_) => !std::mem::replace(told_away, true),
+            Self::Silent | Self::Compacted | Self::Behind => true,
+        }
+    }
+
+    fn tell(&self) {
+        match self {
+            Self::Away(error) => {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "the registry is away; what was known of other nodes is kept");
+            }
+            Self::Canceled(reason) => {
+                let reason: String = reason.chars().take(200).collect();
+                tracing::warn!(reason, "the registry ended the watch; what was known of other nodes is kept");
+            }
+            ended => tracing::info!(reason = ended.as_str(), "the registry is listed anew"),
+        }
+    }
+
     /// Whether the registry is in reach all the same.
     fn in_reach(&self) -> bool {
         matches!(self, Self::Compacted | Self::Behind | Self::Again)
@@ -168,19 +195,8 @@ impl Follower {
                 self.view.away();
                 self.following.client.turn();
             }
-            match &ended {
-                Ended::Again => {}
-                Ended::Away(error) if !told_away => {
-                    told_away = true;
-                    let error: &dyn std::error::Error = error;
-                    tracing::warn!(error, "the registry is away; what was known of other nodes is kept");
-                }
-                Ended::Away(_) => {}
-                Ended::Canceled(reason) => {
-                    let reason: String = reason.chars().take(200).collect();
-                    tracing::warn!(reason, "the registry ended the watch");
-                }
-                ended => tracing::info!(reason = ended.as_str(), "the registry is listed anew"),
+            if ended.is_news(&mut told_away) {
+                ended.tell();
             }
             sleep(backoff.next()).await;
         }
@@ -200,24 +216,19 @@ impl Follower {
 
     /// Takes a list while the watch goes on. Returns the revision of the list.
     async fn listed(&self, session: &Session, watch: &mut Watch) -> Result<Begun, Ended> {
-        let mut waiting: Vec<Event> = Vec::new();
+        let mut waiting = Waiting::default();
         let (listing, revision) = {
             let mut list = pin!(self.list(session));
             loop {
                 tokio::select! {
                     listed = &mut list => break listed?,
-                    answer = watch.next() => {
-                        waiting.extend(usable(answer?)?);
-                        if waiting.len() > WAITING {
-                            return Err(Ended::Behind);
-                        }
-                    }
+                    answer = watch.next() => waiting.add(usable(answer?)?)?,
                 }
             }
         };
         let back = self.view.source() != Source::Registry;
-        self.view.listed(listing, back, Instant::now());
-        let again = self.apply(waiting, revision);
+        let left_out = self.view.listed(listing, back, Instant::now());
+        let again = self.apply(waiting.events, revision) || left_out;
         self.view.publish();
         Ok(Begun { revision, again, at: Instant::now() })
     }
@@ -226,25 +237,22 @@ impl Follower {
     async fn list(&self, session: &Session) -> Result<(Listing, i64), EtcdError> {
         let mut listing = self.view.listing();
         let (mut key, range_end) = self.layout.range();
-        let (mut revision, mut limit) = (0, PAGE);
+        let (mut revision, mut size) = (0, PageSize::default());
         for _ in 0..PAGES {
             let request = RangeRequest {
                 key: key.clone(),
                 range_end: range_end.clone(),
-                limit,
+                limit: size.0,
                 revision,
                 serializable: true,
                 keys_only: false,
             };
             let page = match session.range(request).await {
                 // Values can be larger than any that is used.
-                Err(error) if error.too_large() && limit > 1 => {
-                    limit /= 4;
-                    limit = limit.max(1);
-                    continue;
-                }
+                Err(error) if error.too_large() && size.shrink() => continue,
                 page => page?,
             };
+            size.grow();
             if revision == 0 {
                 revision = page.header.unwrap_or_default().revision;
             }
@@ -257,7 +265,7 @@ impl Follower {
             }
         }
         tracing::warn!(pages = PAGES, "the registry has more entries than are looked at");
-        listing.roles_cut = true;
+        listing.end(&self.layout, &key);
         Ok((listing, revision))
     }
 
@@ -331,6 +339,54 @@ impl Follower {
     }
 }
 
+/// Entries that are asked for at once, from 1 to [`PAGE`].
+struct PageSize(i64);
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self(PAGE)
+    }
+}
+
+impl PageSize {
+    /// Fewer, since a page was too large. Returns whether that is possible.
+    fn shrink(&mut self) -> bool {
+        let possible = self.0 > 1;
+        self.0 = (self.0 / 4).max(1);
+        possible
+    }
+
+    /// More, since a page was not too large: a few large values shall not make the whole list slow.
+    fn grow(&mut self) {
+        self.0 = (self.0 * 2).min(PAGE);
+    }
+}
+
+/// Events that wait for a list.
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Event>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Keeps `events`. Values larger than any that is used are cut, and skipped for their size all the same.
+    fn add(&mut self, events: Vec<Event>) -> Result<(), Ended> {
+        for mut event in events {
+            if let Some(kv) = &mut event.kv {
+                kv.value.truncate(LARGEST_VALUE + 1);
+                kv.value.shrink_to_fit();
+                self.bytes += kv.key.len() + kv.value.len();
+            }
+            self.events.push(event);
+            if self.events.len() > WAITING || self.bytes > WAITING_BYTES {
+                return Err(Ended::Behind);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How a watch began: with a list of this revision, then.
 struct Begun {
     revision: i64,
@@ -351,13 +407,16 @@ fn usable(answer: WatchResponse) -> Result<Vec<Event>, Ended> {
 /// Looks after what time changes: nodes that are given up, and the snapshot.
 struct Keeper {
     view: Arc<View>,
+    again: Arc<Notify>,
     path: Option<PathBuf>,
     cluster: String,
+    /// The changes that the snapshot has.
+    written: u64,
 }
 
 impl Keeper {
-    async fn run(self, stop: CancellationToken) {
-        let (mut written, mut written_at, mut warned) = (self.view.changes(), Instant::now(), false);
+    async fn run(mut self, stop: CancellationToken) {
+        let (mut written_at, mut warned) = (Instant::now(), false);
         let mut ticks = interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -365,11 +424,13 @@ impl Keeper {
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };
-            self.view.expire(Instant::now());
+            if self.view.expire(Instant::now()) {
+                self.again.notify_one();
+            }
             let changes = self.view.changes();
-            let due = changes != written || written_at.elapsed() >= REWRITE;
+            let due = changes != self.written || written_at.elapsed() >= REWRITE;
             if due && self.view.source() == Source::Registry {
-                (written, written_at) = (changes, Instant::now());
+                (self.written, written_at) = (changes, Instant::now());
                 if let Err(error) = self.write().await
                     && !std::mem::replace(&mut warned, true)
                 {
@@ -391,5 +452,55 @@ impl Keeper {
         let (members, cluster) = (self.view.all(), self.cluster.clone());
         let work = tokio::task::spawn_blocking(move || snapshot::write(&path, &cluster, &members));
         work.await.unwrap_or(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::{etcd::messages::KeyValue, layout};
+
+    fn put(bytes: usize) -> Event {
+        let kv = KeyValue { key: b"k".to_vec(), value: vec![0; bytes], ..KeyValue::default() };
+        Event { kind: EventKind::Put as i32, kv: Some(kv) }
+    }
+
+    #[test]
+    fn what_waits_for_a_list_is_bounded_in_bytes_and_large_values_are_cut() {
+        let mut waiting = Waiting::default();
+        let most = WAITING_BYTES / (LARGEST_VALUE + 2);
+        for _ in 0..most {
+            assert!(waiting.add(vec![put(1 << 20)]).is_ok());
+        }
+        let value = &waiting.events[0].kv.as_ref().unwrap().value;
+        assert!(value.capacity() < 2 * LARGEST_VALUE);
+        assert_eq!(layout::member("x", value), Err(layout::Skip::Size));
+        let behind = waiting.add(vec![put(1 << 20), put(1 << 20)]);
+        assert!(matches!(behind, Err(Ended::Behind)) && waiting.bytes < WAITING_BYTES + 2 * LARGEST_VALUE);
+    }
+
+    #[test]
+    fn pages_grow_again_after_those_that_had_to_be_small() {
+        let mut size = PageSize::default();
+        while size.shrink() {}
+        assert_eq!(size.0, 1);
+        for _ in 0..8 {
+            size.grow();
+        }
+        assert_eq!(size.0, PAGE);
+        size.grow();
+        assert_eq!(size.0, PAGE);
+    }
+
+    #[test]
+    fn that_a_watch_is_refused_is_told_once_however_often_it_is_tried() {
+        let mut told = false;
+        let refused = || Ended::Canceled("etcdserver: permission denied".into());
+        assert!(refused().is_news(&mut told));
+        assert!(!refused().is_news(&mut told) && !Ended::Away(EtcdError::Late).is_news(&mut told));
+        // It came back, and is away again.
+        told = false;
+        assert!(Ended::Away(EtcdError::Late).is_news(&mut told) && !refused().is_news(&mut told));
+        assert!(Ended::Compacted.is_news(&mut told) && !Ended::Again.is_news(&mut told));
     }
 }

@@ -9,14 +9,19 @@
 //!    is *missing* from then on.
 //! 3. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
 //!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
-//!    write there, and calls to nodes that are gone fail no less without them.
+//!    write there, and calls to nodes that are gone fail no less without them. Each return of the registry
+//!    begins the time anew, but not without end.
 //! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
-//! 6. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
+//! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was, as far as
+//!    there is room. Where there is not, nodes that are missing give way first, then the last by id.
+//! 7. Of several nodes at one address, all but one must be dead: one that is in the registry comes before
 //!    one that is missing, and then the one that was registered last.
 //!
 //! Only this machine's monotonic clock and the registry's order of changes decide. No other machine's wall
 //! clock does.
+
+mod role;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
@@ -27,15 +32,20 @@ use std::{
 use http::Uri;
 use tokio::{sync::watch, time::Instant};
 
+use self::role::{Entry, Role};
 use super::{
     Member, Members, Source,
     layout::Skip,
-    listing::{Limits, Listing, Node},
+    listing::{Limits, Listed, Listing, Node},
     metrics,
 };
 
 /// How long the nodes of a role stay of which the registry has none.
 const LAST: Duration = Duration::from_secs(15 * 60);
+
+/// So many times the roles that nobody calls are taken from an earlier process: which of them are called is not
+/// known yet.
+const RESTORED: usize = 4;
 
 /// All roles as the registry told of them.
 pub(super) struct View(Mutex<Inner>);
@@ -53,21 +63,8 @@ struct Inner {
     settling: Option<Instant>,
     /// Whether roles were left out for being too many.
     roles_cut: bool,
-    /// Counts changes, for whoever keeps them.
+    /// Counts changes of the set of roles, nodes and addresses.
     changes: u64,
-}
-
-#[derive(Default)]
-struct Role {
-    nodes: BTreeMap<String, Entry>,
-    /// Whether nodes were left out for being too many.
-    cut: bool,
-}
-
-struct Entry {
-    node: Node,
-    /// Since when the registry, in reach, has lacked it.
-    missing: Option<Instant>,
 }
 
 impl View {
@@ -88,17 +85,17 @@ impl View {
         }))
     }
 
-    /// What an earlier process knew.
+    /// What an earlier process knew, within the same bounds as what the registry says.
     pub(super) fn restore(&self, members: BTreeMap<String, Vec<Member>>, as_of: SystemTime) {
         let mut inner = self.inner();
-        for (role, members) in members {
-            let nodes = members.into_iter().map(|member| {
-                (
-                    member.id.clone(),
-                    Entry { node: Node { member: Arc::new(member), created: 0, bytes: 0 }, missing: None },
-                )
-            });
-            inner.roles.entry(role).or_default().nodes.extend(nodes);
+        let limits = inner.limits;
+        for (role, members) in members.into_iter().take(limits.roles.saturating_mul(RESTORED)) {
+            let known = inner.roles.entry(role).or_default();
+            for member in members {
+                known.insert(Node::restored(member));
+            }
+            known.trim(limits);
+            known.take_changed();
         }
         (inner.source, inner.as_of) = (Source::Snapshot, as_of);
         inner.touch_all();
@@ -125,30 +122,41 @@ impl View {
         Listing::new(inner.limits, inner.watched.keys().cloned().collect())
     }
 
-    /// Takes over what the registry has. `back` says that it was out of reach before.
-    pub(super) fn listed(&self, listing: Listing, back: bool, now: Instant) {
+    /// Takes over what the registry has. `back` says that it was out of reach before. Returns whether the
+    /// registry should be listed again, since a role was left out that is called by now.
+    pub(super) fn listed(&self, mut listing: Listing, back: bool, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let known = inner.roles.values().any(|role| !role.nodes.is_empty());
-        let mut listed = listing.roles;
+        let known = inner.roles.values().any(|role| !role.is_empty());
+        let unseen = |role: &String| !listing.roles.contains_key(role) && !listing.lacks(role);
+        let again = inner.watched.keys().any(|role| unseen(role) && !listing.asked_for(role));
+        inner.roles_cut = listing.roles_cut();
         for (name, role) in &mut inner.roles {
-            let told = listed.remove(name).unwrap_or_default();
-            role.take_over(told.nodes, told.cut, back, now);
+            match listing.roles.remove(name) {
+                Some(told) => role.take_over(told, back, now),
+                None if listing.lacks(name) => role.take_over(Listed::default(), back, now),
+                // The list did not come to it.
+                None => {}
+            }
         }
-        for (name, told) in listed {
+        for (name, told) in listing.roles {
             let mut role = Role::default();
-            role.take_over(told.nodes, told.cut, back, now);
+            role.take_over(told, back, now);
             inner.roles.insert(name, role);
         }
-        inner.roles_cut = listing.roles_cut;
+        for role in inner.roles.values_mut() {
+            role.trim(inner.limits);
+            inner.changes += u64::from(role.take_changed());
+        }
+        inner.trim_roles();
         if back && known {
             inner.settle(now);
         }
         inner.source = Source::Registry;
         inner.as_of = SystemTime::now();
-        inner.changes += 1;
         inner.touch_all();
         inner.publish();
+        again
     }
 
     /// A node was written to the registry.
@@ -167,23 +175,18 @@ impl View {
         }
         let known = inner.roles.entry(role.to_owned()).or_default();
         let id = node.member.id.clone();
-        let bytes: usize =
-            known.nodes.iter().filter(|(known, _)| **known != id).map(|(_, entry)| entry.node.bytes).sum();
-        if bytes + node.bytes > limits.bytes {
+        let old = known.get(&id).map_or((0, 0), |entry| (1, entry.node.bytes));
+        known.give_way(limits, 1 - old.0, node.bytes.saturating_sub(old.1));
+        if known.bytes() + node.bytes > limits.bytes + known.get(&id).map_or(0, |entry| entry.node.bytes) {
             known.cut = true;
+            inner.touch(role);
             return Err(Skip::TooMany);
         }
-        known.nodes.insert(id.clone(), Entry { node, missing: None });
-        let mut kept = Ok(());
-        if known.nodes.len() > limits.nodes {
-            // The first by id stay, as in a list.
-            known.cut = true;
-            if known.nodes.pop_last().is_some_and(|(last, _)| last == id) {
-                kept = Err(Skip::TooMany);
-            }
-        }
+        known.insert(node);
+        known.trim(limits);
+        let kept = known.get(&id).is_some();
         inner.touch(role);
-        kept
+        if kept { Ok(()) } else { Err(Skip::TooMany) }
     }
 
     /// A node was removed from the registry. Returns whether the registry should be listed again, since
@@ -192,11 +195,14 @@ impl View {
         let mut inner = self.inner();
         let settling = inner.settling.is_some_and(|until| now < until);
         let Some(known) = inner.roles.get_mut(role) else { return false };
-        let btree_map::Entry::Occupied(mut entry) = known.nodes.entry(id.to_owned()) else { return false };
+        if known.get(id).is_none() {
+            // One that could not be used has made room as well, or is one of those that were left out.
+            return known.cut;
+        }
         if settling {
-            entry.get_mut().missing.get_or_insert(now);
+            known.miss(id, now);
         } else {
-            entry.remove();
+            known.remove(id);
         }
         let again = known.cut;
         inner.touch(role);
@@ -223,36 +229,38 @@ impl View {
         }
     }
 
-    /// Removes what has been missing for long enough. To be called now and then.
-    pub(super) fn expire(&self, now: Instant) {
+    /// Removes what has been missing for long enough. To be called now and then. Returns whether the registry
+    /// should be listed again, as [`delete`](Self::delete) does.
+    pub(super) fn expire(&self, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
         if inner.as_of > SystemTime::UNIX_EPOCH {
             metrics::age(SystemTime::now().duration_since(inner.as_of).unwrap_or_default().as_secs_f64());
         }
         if inner.source != Source::Registry {
-            return;
+            return false;
         }
-        let mut changed = Vec::new();
+        let (mut changed, mut again) = (Vec::new(), false);
         for (name, role) in &mut inner.roles {
-            let some_left = role.nodes.values().any(|entry| entry.missing.is_none());
+            let some_left = role.entries().any(|entry| entry.missing.is_none());
             let limit = if some_left { inner.settle } else { LAST.max(inner.settle) };
-            let before = role.nodes.len();
-            role.nodes.retain(|_, entry| entry.missing.is_none_or(|since| now - since < limit));
-            if role.nodes.len() < before {
-                tracing::info!(
-                    role = name,
-                    gone = before - role.nodes.len(),
-                    "nodes that the registry lacks are given up"
-                );
+            let before = role.len();
+            role.remove_where(|entry| {
+                entry.missing.is_some_and(|missing| now.saturating_duration_since(missing.since) >= limit)
+            });
+            let gone = before - role.len();
+            if gone > 0 {
+                tracing::info!(role = name, gone, "nodes that the registry lacks are given up");
                 changed.push(name.clone());
+                again |= role.cut;
             }
         }
-        inner.roles.retain(|_, role| !role.nodes.is_empty() || role.cut);
         for role in changed {
             inner.touch(&role);
         }
+        inner.roles.retain(|_, role| !role.is_empty() || role.cut);
         inner.publish();
+        again
     }
 
     /// Tells those who watch of what changed.
@@ -260,7 +268,8 @@ impl View {
         self.inner().publish();
     }
 
-    /// How often something changed.
+    /// How often there was another set of roles, nodes and addresses. What nodes say of themselves changes all
+    /// the time, and is not counted.
     pub(super) fn changes(&self) -> u64 {
         self.inner().changes
     }
@@ -282,12 +291,26 @@ impl View {
 }
 
 impl Inner {
+    /// Removes roles that nobody calls, where there are too many: those that the registry lacks first, then the
+    /// last by name.
+    fn trim_roles(&mut self) {
+        let unwatched = self.roles.iter().filter(|(name, _)| !self.watched.contains_key(*name));
+        let is_lacking = |role: &Role| role.entries().all(|entry| entry.missing.is_some());
+        let mut unwatched: Vec<(bool, String)> =
+            unwatched.map(|(name, role)| (is_lacking(role), name.clone())).collect();
+        unwatched.sort();
+        for (lacking, name) in unwatched.into_iter().skip(self.limits.roles) {
+            self.changes += u64::from(self.roles.remove(&name).is_some_and(|role| !role.is_empty()));
+            self.roles_cut |= !lacking;
+        }
+    }
+
     fn settle(&mut self, now: Instant) {
         self.settling = Some(now + self.settle);
     }
 
     fn touch(&mut self, role: &str) {
-        self.changes += 1;
+        self.changes += u64::from(self.roles.get_mut(role).is_some_and(Role::take_changed));
         if self.watched.contains_key(role) {
             self.dirty.insert(role.to_owned());
         }
@@ -315,7 +338,7 @@ impl Inner {
     /// One node for each address, in order of id.
     fn members(&self, role: &str) -> Members {
         let mut at: BTreeMap<String, &Entry> = BTreeMap::new();
-        let entries = self.roles.get(role).into_iter().flat_map(|role| role.nodes.values());
+        let entries = self.roles.get(role).into_iter().flat_map(Role::entries);
         for entry in entries {
             let worth = |entry: &Entry| (entry.missing.is_none(), entry.node.created);
             match at.entry(address(&entry.node.member.uri)) {
@@ -331,34 +354,6 @@ impl Inner {
         let mut nodes: Vec<Arc<Member>> = at.values().map(|entry| Arc::clone(&entry.node.member)).collect();
         nodes.sort_by(|one, other| one.id.cmp(&other.id));
         Members { nodes, source: self.source, as_of: self.as_of }
-    }
-}
-
-impl Role {
-    /// Takes over what the registry has of this role; of an entry that it cannot read, there is no node.
-    fn take_over(&mut self, mut told: BTreeMap<String, Option<Node>>, cut: bool, back: bool, now: Instant) {
-        self.cut = cut;
-        if let (true, Some((last, _))) = (cut, told.last_key_value()) {
-            // Of what comes after the cut nothing is known.
-            self.nodes.retain(|id, _| id <= last);
-        }
-        for (id, entry) in &mut self.nodes {
-            match told.remove(id) {
-                Some(node) => {
-                    entry.missing = None;
-                    if let Some(node) = node {
-                        entry.node = node;
-                    }
-                }
-                // The time begins anew: while the registry was away nobody could register.
-                None if back => entry.missing = Some(now),
-                None => {
-                    entry.missing.get_or_insert(now);
-                }
-            }
-        }
-        let new = told.into_iter().filter_map(|(id, node)| Some((id, Entry { node: node?, missing: None })));
-        self.nodes.extend(new);
     }
 }
 

@@ -1,15 +1,21 @@
 //! The server's side of a handshake.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Held, Identity, Peer,
+    material::validity,
     metrics::{self, Outcome},
 };
 
@@ -26,7 +32,12 @@ pub(crate) enum Accepted {
     /// In plain text, from whomever.
     Plain(TcpStream),
     /// From a node of the mesh.
-    Secured(Box<TlsStream<TcpStream>>, Peer),
+    Secured {
+        stream: Box<TlsStream<TcpStream>>,
+        peer: Peer,
+        /// When the peer's certificate runs out.
+        until: Instant,
+    },
 }
 
 impl Identity {
@@ -40,11 +51,17 @@ impl Identity {
         let outcome = shaken.as_ref().map_or_else(Outcome::of, |_| Outcome::Ok);
         metrics::handshake("server", outcome);
         match shaken {
-            Ok((stream, peer)) => Some(Accepted::Secured(Box::new(stream), peer)),
+            Ok((stream, peer, not_after)) => {
+                let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+                let until = Instant::now() + left;
+                Some(Accepted::Secured { stream: Box::new(stream), peer, until })
+            }
             Err(error) => {
                 let reason = outcome.as_str();
-                if outcome.is_identity() {
-                    tracing::info!(?from, reason, %error, "a node was refused");
+                if outcome.is_identity() && held.told.is_first(outcome, Instant::now()) {
+                    let message =
+                        "a node was refused; others like it within a minute are told at level debug";
+                    tracing::info!(?from, reason, %error, message);
                 } else {
                     tracing::debug!(?from, reason, %error, "a connection came to nothing");
                 }
@@ -55,7 +72,11 @@ impl Identity {
 }
 
 impl Held {
-    pub(super) async fn shake(&self, mut stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Peer)> {
+    /// Makes the connection. Returns also who is at the other end, and until when its certificate is valid.
+    pub(super) async fn shake(
+        &self,
+        mut stream: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Peer, SystemTime)> {
         let mut first = [0; PREFACE.len()];
         let length = stream.peek(&mut first).await?;
         match first[..length] {
@@ -82,7 +103,8 @@ impl Held {
         let certificate =
             certificate.ok_or(rustls::Error::NoCertificatesPresented).map_err(io::Error::other)?;
         let peer = current.verifier.peer(certificate).map_err(io::Error::other)?;
-        Ok((stream, peer))
+        let (_, not_after) = validity(certificate).map_err(io::Error::other)?;
+        Ok((stream, peer, not_after))
     }
 }
 

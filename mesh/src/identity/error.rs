@@ -54,6 +54,14 @@ pub enum Fault {
     /// Other nodes would refuse the certificate.
     #[error("other nodes would refuse the certificate ({0}); identity.authorities must hold its authority")]
     Refused(String),
+    /// Callers would miss a role that this node has, and serves.
+    #[error(
+        "the certificate lacks the role {role}, which the one in use has; to change roles, restart the node"
+    )]
+    RoleGone {
+        /// The first of those that it lacks.
+        role: String,
+    },
 }
 
 /// A time for people.

@@ -169,7 +169,8 @@ fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
     if found.is_empty() { Err(Fault::NoCertificate) } else { Ok(found) }
 }
 
-fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Fault> {
+/// From when and until when a certificate is valid.
+pub(super) fn validity(certificate: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), Fault> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|error| malformed(&error))?;
     let at = |seconds: i64| {
         let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));

@@ -25,7 +25,7 @@ static LEFT: LazyLock<Gauge<f64>> = LazyLock::new(|| {
 });
 
 /// What came of a handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Outcome {
     Ok,
     /// It took too long.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Held, Identity,
-    error::At,
+    error::{At, Fault, IdentityError},
     material::{Files, Material, warn_of_readers},
     metrics,
 };
@@ -20,8 +20,10 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// What was seen of the files and told of them.
 pub(super) struct Seen {
-    /// The files that were tried last.
-    mark: u64,
+    /// The files in use.
+    used: u64,
+    /// The files that were refused last, and why, as it was told.
+    pub(super) refused: Option<(u64, String)>,
     /// Why they could not be read, as it was told.
     unreadable: Option<String>,
     pub(super) end: End,
@@ -49,14 +51,14 @@ impl End {
 
 impl Seen {
     pub(super) fn of(files: &Files) -> Self {
-        Self { mark: files.mark(), unreadable: None, end: End::Far }
+        Self { used: files.mark(), refused: None, unreadable: None, end: End::Far }
     }
 }
 
 impl Identity {
-    /// Follows the files until `stop`: good ones are used for new connections from then on, bad ones are
-    /// told of once and change nothing. Warns when a tenth of the certificate's life is left. The files are
-    /// read on threads that may block.
+    /// Follows the files until `stop`: good ones are used for new connections from then on. Bad ones are told of
+    /// once and change nothing; they are tried again, since a certificate may become valid. Warns when a tenth
+    /// of the certificate's life is left. The files are read on threads that may block.
     pub async fn watch(self, stop: CancellationToken) {
         let Some(held) = self.0 else { return };
         let follow = async {
@@ -86,8 +88,9 @@ impl Held {
             }
             Ok(files) => {
                 seen.unreadable = None;
-                let mark = files.mark();
-                if std::mem::replace(&mut seen.mark, mark) != mark {
+                if files.mark() == seen.used {
+                    seen.refused = None;
+                } else {
                     self.take_up(&files, &mut seen, now);
                 }
             }
@@ -96,20 +99,37 @@ impl Held {
     }
 
     fn take_up(&self, files: &Files, seen: &mut Seen, now: SystemTime) {
-        match Material::of(&self.config, files, now) {
+        match self.successor(files, now) {
             Ok(material) => {
                 let (roles, until) = (&material.own, At(&material.not_after));
                 tracing::info!(%roles, %until, "a new identity is in use");
                 metrics::reloaded("ok");
                 self.current.store(Arc::new(material));
-                seen.end = End::Far;
+                (seen.used, seen.refused, seen.end) = (files.mark(), None, End::Far);
                 warn_of_readers(&self.config);
             }
             Err(error) => {
-                tracing::warn!(%error, "the new identity is not used; the one before stays");
-                metrics::reloaded("refused");
+                let refused = Some((files.mark(), error.to_string()));
+                if seen.refused != refused {
+                    tracing::warn!(%error, "the new identity is not used; the one before stays");
+                    metrics::reloaded("refused");
+                    seen.refused = refused;
+                }
             }
         }
+    }
+
+    /// What `files` make, unless a role would be lost by it: the node goes on serving it, and nobody could
+    /// call it.
+    fn successor(&self, files: &Files, now: SystemTime) -> Result<Material, IdentityError> {
+        let material = Material::of(&self.config, files, now)?;
+        let current = self.current.load();
+        if let Some(role) = current.own.roles().find(|role| !material.own.has(role)) {
+            let [(key, path), ..] = self.config.files();
+            let fault = Fault::RoleGone { role: role.to_owned() };
+            return Err(IdentityError { key, path: path.to_owned(), fault });
+        }
+        Ok(material)
     }
 
     fn tell_of_end(&self, seen: &mut Seen, now: SystemTime) {

@@ -1,9 +1,11 @@
 //! Connections: accepted, bounded, watched, drained.
 //!
 //! A connection is made in its own task and counts from the start, so that callers who are slow at it, or
-//! many, keep nobody else from being accepted but by their number. hyper bounds headers, streams and keep-alives. What it leaves open is closed here by a watch on
-//! each connection: one that never sends a request, one that is long idle, and one whose peer does
-//! not read, so that a call's deadline passes without its stream being able to end.
+//! many, keep nobody else from being accepted but by their number. hyper bounds headers, streams and
+//! keep-alives. What it leaves open is closed here by a watch on each connection: one that never sends a
+//! request, one that is long idle, and one whose peer does not read, so that a call's deadline passes without
+//! its stream being able to end. One of a node ends with that node's certificate, or when it is old, since who
+//! is at its other end is looked at only when it begins: open calls are finished, further ones need a new one.
 
 use std::{
     collections::HashMap,
@@ -35,7 +37,9 @@ use tower::Service;
 
 use super::Listener;
 use crate::{
-    Deadline, deadline,
+    Deadline,
+    balance::Random,
+    deadline,
     identity::{Accepted, Peer},
 };
 
@@ -56,6 +60,10 @@ pub struct Limits {
     pub idle_time: Duration,
     /// Time that a stream may be open past its deadline because its peer does not read.
     pub grace: Duration,
+    /// Age at which a connection of a node with a certificate takes no further calls, with up to a tenth more at
+    /// random, so that not all end at once. Whoever is no longer believed, as when an authority is taken away,
+    /// is gone by then.
+    pub age: Duration,
 }
 
 impl Default for Limits {
@@ -68,6 +76,7 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(300),
             grace: Duration::from_secs(10),
+            age: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -106,8 +115,10 @@ pub async fn serve<S, B>(
             };
             match accepted {
                 Some(Accepted::Plain(stream)) => carry(stream, None, service, limits, stop).await,
-                Some(Accepted::Secured(stream, peer)) => {
-                    carry(stream, Some(peer), service, limits, stop).await;
+                Some(Accepted::Secured { stream, peer, until }) => {
+                    let age = limits.age.mul_f64(1.0 + Random::new(None).fraction() / 10.0);
+                    let end = until.min(Instant::now() + age);
+                    carry(stream, Some((peer, end)), service, limits, stop).await;
                 }
                 None => {}
             }
@@ -142,9 +153,14 @@ async fn accept(
     }
 }
 
-/// Carries one connection to its end. Requests of a known `peer` say who it is.
-async fn carry<I, S, B>(stream: I, peer: Option<Peer>, service: S, limits: Limits, stop: CancellationToken)
-where
+/// Carries one connection to its end. Requests of a known `peer` say who it is, until its time is over.
+async fn carry<I, S, B>(
+    stream: I,
+    peer: Option<(Peer, Instant)>,
+    service: S,
+    limits: Limits,
+    stop: CancellationToken,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -165,13 +181,14 @@ where
         .max_header_list_size(limits.header_bytes)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
+    let (peer, mut end) = peer.unzip();
     if peer.is_some() {
         builder = builder.http2_only();
     }
     let activity = Activity::new();
     let service = TowerToHyperService::new(Watched { inner: service, peer, activity: activity.clone() });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let mut closing = false;
+    let (mut closing, mut over) = (false, false);
     loop {
         // A call that begins meanwhile may be due earlier: look again soon.
         let due = activity.due(&limits).min(Instant::now() + limits.grace);
@@ -185,6 +202,15 @@ where
             () = stop.cancelled(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(end.unwrap_or(due)), if end.is_some() => {
+                if std::mem::replace(&mut over, true) {
+                    return;
+                }
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+                // Whatever was open is due by then, and a peer that does not want to go is cut off.
+                end = Some(Instant::now() + deadline::LONGEST + limits.grace);
             }
             () = tokio::time::sleep_until(due) => match activity.verdict(&limits) {
                 Verdict::Keep => {}

@@ -2,6 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
 use super::*;
 use crate::balance::{Connect, Connecting};
 
@@ -188,4 +198,59 @@ async fn without_an_etcd_a_node_starts_and_ends_all_the_same() {
     inference.until(Source::Registry, &["early"]).await;
     timeout(Duration::from_secs(60), early.registration.registered()).await.unwrap();
     looker.stop().await;
+}
+
+/// A way to etcd on which everything takes `delay`, there and back.
+async fn slow_way(server: &EtcdServer, delay: Duration) -> String {
+    async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duration) {
+        let (sent, mut under_way) = mpsc::unbounded_channel();
+        let read = async move {
+            let mut bytes = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = from.read(&mut bytes).await {
+                let _ = sent.send((Instant::now() + delay, bytes[..length].to_vec()));
+            }
+        };
+        let write = async move {
+            while let Some((at, bytes)) = under_way.recv().await {
+                sleep_until(at).await;
+                if to.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::join!(read, write);
+    }
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", door.local_addr().unwrap());
+    let etcd: http::Uri = server.url().parse().unwrap();
+    let etcd = etcd.authority().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = door.accept().await {
+            let Ok(far) = TcpStream::connect(&etcd).await else { continue };
+            let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
+            tokio::spawn(carry(from_near, to_far, delay));
+            tokio::spawn(carry(from_far, to_near, delay));
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_roles_are_registered_over_a_slow_way_before_their_lease_ends() {
+    let server = EtcdServer::start();
+    let slow = Config { etcd: vec![slow_way(&server, Duration::from_millis(100)).await], ..config(&server) };
+    let roles: Vec<String> = (0..40).map(|number| format!("role-{number}")).collect();
+    let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
+    // One after the other they would take eight seconds, and the lease lives for two.
+    let one = register(&slow, "one", "127.0.0.1:7001", &roles);
+    timeout(Duration::from_secs(60), one.registration.registered()).await.unwrap();
+    let looker = Looker::of(&server);
+    let (mut first, mut last) = (looker.watch("role-0"), looker.watch("role-39"));
+    first.until(Source::Registry, &["one"]).await;
+    last.until(Source::Registry, &["one"]).await;
+    let stays = [first.never_lacks(&["one"]), last.never_lacks(&["one"])];
+    tokio::time::sleep(TTL * 2).await;
+    for stays in stays {
+        stays.happened().await;
+    }
 }

@@ -1,5 +1,10 @@
+use proptest::prelude::*;
+
 use super::*;
-use crate::discovery::{About, layout::told};
+use crate::discovery::{
+    About,
+    layout::{Layout, told},
+};
 
 const TTL: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_secs(25);
@@ -220,4 +225,265 @@ async fn a_registry_that_was_held_up_is_given_time() {
     assert_eq!(ids(&view), ["a", "b"]);
     view.expire(now + SETTLE);
     assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_list_that_ran_out_of_pages_did_not_come_to_stays() {
+    let view = view();
+    let now = Instant::now();
+    ids(&view);
+    view.listed(list(&view, &["a", "b"]), true, now);
+    let layout = Layout::new("default");
+    for (reached, left) in [("p/x", &["a", "b"][..]), ("r/a1", &["a", "b"]), ("r0", &["a"])] {
+        let mut listing = list(&view, if reached == "p/x" { &[] } else { &["a"] });
+        if reached == "p/x" {
+            listing.roles.clear();
+        }
+        listing.end(&layout, &[b"/switchboard/v1/default/nodes/", reached.as_bytes()].concat());
+        view.listed(listing, true, now);
+        view.expire(now + LAST);
+        assert_eq!(ids(&view), left, "{reached}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_is_called_while_a_list_leaves_it_out_stays_and_asks_for_another() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a"]), true, now);
+    let mut listing = view.listing();
+    let layout = Layout::new("default");
+    let value = crate::discovery::layout::value("a:1", &About::default());
+    let page = ["o", "p", "q", "r"].map(|role| crate::discovery::etcd::messages::KeyValue {
+        key: layout.key(role, "a"),
+        value: value.clone(),
+        ..Default::default()
+    });
+    listing.take(&layout, &page);
+    assert_eq!(ids(&view), ["a"], "it is called from now on");
+    assert!(view.listed(listing, true, now), "and was left out");
+    view.expire(now + LAST);
+    assert_eq!(ids(&view), ["a"]);
+    assert!(!view.listed(list(&view, &["a"]), false, now));
+}
+
+/// A list of which only these entries were looked at; some cannot be used.
+fn cut_list(view: &View, usable: &[&str], garbage: &[&str]) -> Listing {
+    let mut listing = list(view, usable);
+    let role = listing.roles.get_mut("r").unwrap();
+    role.nodes.extend(garbage.iter().map(|id| ((*id).to_owned(), None)));
+    role.cut = true;
+    listing
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_lies_beyond_the_cut_of_a_list_stays_while_there_is_room() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "y", "z"]), true, now);
+    // Garbage filled what is looked at.
+    view.listed(cut_list(&view, &["b"], &["a", "c"]), false, now);
+    view.expire(now + LAST);
+    assert_eq!(ids(&view), ["b", "y", "z"]);
+    view.listed(cut_list(&view, &["b", "d"], &["a", "c"]), false, now);
+    assert_eq!(ids(&view), ["b", "d", "y"], "only what is too much goes, the last first");
+    // What the list did come to and lacks is gone in its time.
+    view.listed(cut_list(&view, &["d"], &["a", "c"]), false, now);
+    view.expire(now + SETTLE);
+    assert_eq!(ids(&view), ["d", "y"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_that_is_cleared_away_asks_for_a_list() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b"]), true, now);
+    assert!(!view.delete("r", "a", now), "nothing was left out");
+    view.listed(cut_list(&view, &["b"], &["a", "c"]), false, now);
+    assert!(view.delete("r", "a", now), "there is room");
+    assert!(!view.delete("s", "a", now));
+    assert_eq!(ids(&view), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn list_after_list_takes_no_more_room_and_what_is_missing_gives_way_first() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["a", "b", "c"]), true, now);
+    view.listed(list(&view, &["b", "c", "d"]), true, now + TTL);
+    assert_eq!(ids(&view), ["b", "c", "d"], "a is missing");
+    view.listed(list(&view, &["d", "x"]), true, now + TTL * 2);
+    assert_eq!(ids(&view), ["c", "d", "x"], "b and c are missing for as long");
+    view.listed(list(&view, &["e", "f", "g"]), true, now + TTL * 3);
+    assert_eq!(ids(&view), ["e", "f", "g"]);
+    assert_eq!(view.put("r", node("z", "z:1", 2)), Err(Skip::TooMany));
+    // One that comes by a change has the place of one that is missing as well.
+    view.listed(list(&view, &["f"]), true, now + TTL * 4);
+    assert_eq!(view.put("r", node("z", "z:1", 3)), Ok(()));
+    assert_eq!(ids(&view), ["f", "g", "z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn roles_that_come_and_go_in_lists_take_no_more_room() {
+    let view = view();
+    let now = Instant::now();
+    view.watch("z");
+    for round in 0..20 {
+        let mut listing = view.listing();
+        let mut roles = [format!("r-{round}"), format!("s-{round}"), "z".into()];
+        roles.sort();
+        let nodes = || BTreeMap::from([("a".to_owned(), Some(node("a", "a:1", 1)))]);
+        listing
+            .roles
+            .extend(roles.clone().map(|role| (role, Listed { nodes: nodes(), ..Listed::default() })));
+        view.listed(listing, true, now);
+        assert_eq!(view.all().into_keys().collect::<Vec<_>>(), roles, "those that are there have the room");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_restored_is_bounded_as_well() {
+    let view = View::new(TTL, Limits { nodes: 3, roles: 2, bytes: 300, ..Limits::default() });
+    let about = |zone: usize| About { zone: "z".repeat(zone), ..About::default() };
+    let member =
+        |number: usize| told(&format!("{number:02}"), &format!("a:{}", number + 1), about(0)).unwrap();
+    let mut members: BTreeMap<String, Vec<Member>> =
+        (0..50).map(|role| (format!("role-{role:02}"), (0..20).map(member).collect())).collect();
+    let large = |id: &str, port: u16| told(id, &format!("a:{port}"), about(64)).unwrap();
+    members.insert("a".into(), (1..=9).map(|port| large(&port.to_string(), port)).collect());
+    view.restore(members, SystemTime::UNIX_EPOCH);
+    let all = view.all();
+    assert_eq!(all.len(), 2 * RESTORED);
+    assert_eq!(all["role-00"].len(), 3);
+    assert_eq!(all["a"].len(), 2, "three are larger than a role may be");
+    check(&view);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_comes_and_goes_without_end_keeps_no_dead_nodes() {
+    let view = view();
+    let mut now = Instant::now();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    for _ in 0..200 {
+        view.away();
+        now += Duration::from_secs(3);
+        view.listed(list(&view, &["a"]), true, now);
+        view.expire(now);
+    }
+    assert_eq!(ids(&view), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_that_are_given_up_make_room_for_those_that_were_left_out() {
+    let view = view();
+    let now = Instant::now();
+    view.listed(list(&view, &["b", "c"]), true, now);
+    view.listed(cut_list(&view, &["b"], &["a", "d"]), false, now);
+    assert!(!view.expire(now + SETTLE / 2));
+    assert!(view.expire(now + SETTLE));
+    assert!(!view.expire(now + SETTLE * 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_another_set_of_nodes_and_addresses_is_worth_a_snapshot() {
+    let view = view();
+    let now = Instant::now();
+    let mut seen = view.changes();
+    let mut is_new = |view: &View| std::mem::replace(&mut seen, view.changes()) != view.changes();
+    view.listed(list(&view, &["a", "b"]), true, now);
+    assert!(is_new(&view));
+    for revision in 2..50 {
+        let mut said = node("a", "a:1", revision);
+        Arc::make_mut(&mut said.member).about.started_at = revision.unsigned_abs();
+        view.put("r", said).unwrap();
+        view.listed(list(&view, &["a", "b"]), revision % 2 == 0, now);
+    }
+    view.away();
+    view.delete("r", "x", now);
+    assert!(!is_new(&view), "nobody came, went or moved");
+    view.put("r", node("a", "elsewhere:1", 60)).unwrap();
+    assert!(is_new(&view));
+    view.put("r", node("c", "c:1", 61)).unwrap();
+    assert!(is_new(&view));
+    view.listed(list(&view, &["a", "c"]), false, now);
+    assert!(is_new(&view), "a is where it was");
+    view.expire(now + SETTLE);
+    assert!(is_new(&view), "b is given up");
+    // Only missing for now.
+    view.settle(now);
+    view.delete("r", "c", now);
+    assert!(!is_new(&view));
+    view.delete("r", "c", now + SETTLE);
+    assert!(is_new(&view));
+}
+
+/// Nothing is larger than it may be, and what is counted is so.
+fn check(view: &View) {
+    let inner = view.inner();
+    for (name, role) in &inner.roles {
+        let bytes: usize = role.entries().map(|entry| entry.node.bytes).sum();
+        assert_eq!(role.bytes(), bytes, "{name}");
+        assert!(bytes <= inner.limits.bytes && role.len() <= inner.limits.nodes, "{name}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(u8, u8, usize),
+    Delete(u8, u8),
+    Listed(Vec<(u8, u8, Option<usize>)>, bool, bool),
+    Away,
+    Settle,
+    Wait(u64),
+    Watch(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = 1..200_usize;
+    let listed = (0..6_u8, 0..9_u8, prop::option::of(bytes.clone()));
+    prop_oneof![
+        6 => (0..6_u8, 0..9_u8, bytes).prop_map(|(role, id, bytes)| Step::Put(role, id, bytes)),
+        4 => (0..6_u8, 0..9_u8).prop_map(|(role, id)| Step::Delete(role, id)),
+        3 => (prop::collection::vec(listed, 0..12), any::<bool>(), any::<bool>())
+            .prop_map(|(entries, cut, back)| Step::Listed(entries, cut, back)),
+        1 => Just(Step::Away),
+        1 => Just(Step::Settle),
+        2 => (0..40_u64).prop_map(Step::Wait),
+        1 => (0..6_u8).prop_map(Step::Watch),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_bounds_hold(steps in prop::collection::vec(step(), 1..60)) {
+        let view = View::new(TTL, Limits { nodes: 3, roles: 2, bytes: 400, ..Limits::default() });
+        let mut now = Instant::now();
+        let node = |id: u8, bytes| Node { bytes, ..node(&id.to_string(), &format!("a:{}", id + 1), 1) };
+        for step in steps {
+            match step {
+                Step::Put(role, id, bytes) => { let _ = view.put(&role.to_string(), node(id, bytes)); }
+                Step::Delete(role, id) => { view.delete(&role.to_string(), &id.to_string(), now); }
+                Step::Listed(entries, cut, back) => {
+                    let mut listing = view.listing();
+                    for (role, id, bytes) in entries {
+                        let listed = listing.roles.entry(role.to_string()).or_default();
+                        listed.cut = cut;
+                        listed.nodes.insert(id.to_string(), bytes.map(|bytes| node(id, bytes)));
+                    }
+                    view.listed(listing, back, now);
+                    let inner = view.inner();
+                    let unwatched = inner.roles.keys().filter(|role| !inner.watched.contains_key(*role));
+                    prop_assert!(unwatched.count() <= 2);
+                }
+                Step::Away => view.away(),
+                Step::Settle => view.settle(now),
+                Step::Wait(seconds) => {
+                    now += Duration::from_secs(seconds);
+                    view.expire(now);
+                }
+                Step::Watch(role) => { view.watch(&role.to_string()); }
+            }
+            check(&view);
+        }
+    }
 }

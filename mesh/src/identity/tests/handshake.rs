@@ -2,6 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -48,18 +51,28 @@ async fn tls(uri: &Uri, client: &TlsConnector) -> std::io::Result<TlsStream<TcpS
     client.connect(ServerName::try_from("localhost").unwrap(), tcp).await
 }
 
+type Connection = tokio::task::JoinHandle<hyper::Result<()>>;
+
 /// Connects and asks for the node's health; what went wrong, if anything did.
 async fn ask(uri: &Uri, client: &TlsConnector) -> Result<String, String> {
+    asked(uri, client).await.map(|(told, ..)| told)
+}
+
+/// As [`ask`], with the connection, which lives as long as its sender.
+async fn asked(
+    uri: &Uri,
+    client: &TlsConnector,
+) -> Result<(String, SendRequest<Full<Bytes>>, Connection), String> {
     let stream = tls(uri, client).await.map_err(|error| error.to_string())?;
     let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| error.to_string())?;
     let connection = tokio::spawn(connection);
     let request = http::Request::post("http://localhost/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
-        .body(http_body_util::Full::new(bytes::Bytes::from_static(&[0; 5])))
+        .body(Full::new(Bytes::from_static(&[0; 5])))
         .unwrap();
     match sender.send_request(request).await {
-        Ok(response) => Ok(response.status().to_string()),
+        Ok(response) => Ok((response.status().to_string(), sender, connection)),
         Err(_) => Err(crate::error::chain(&connection.await.unwrap().unwrap_err())),
     }
 }
@@ -136,6 +149,38 @@ async fn only_http2_is_spoken_over_tls() {
 async fn is_closed(stream: &mut TcpStream) -> bool {
     let mut rest = Vec::new();
     tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_the_certificate_of_its_peer() {
+    let ca = Authority::new();
+    let (uri, _guard) = node(ca.node("policy").load(), Limits::default()).await;
+    let (hour, end) = (Duration::from_secs(3600), SystemTime::now() + Duration::from_secs(4));
+    let short = ca.lived("conversation", end - hour, end);
+    let client = foreign(&ca.pem(), Some(&short), &[b"h2"]);
+    let (told, _sender, connection) = asked(&uri, &client).await.unwrap();
+    assert_eq!(told, "200 OK");
+    let ended = tokio::time::timeout(Duration::from_secs(20), connection).await;
+    ended.expect("it is shut down").unwrap().unwrap();
+    assert!(SystemTime::now() >= end - Duration::from_secs(1), "not before its time");
+    assert!(ask(&uri, &client).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_of_a_node_is_not_kept_for_ever_and_its_calls_do_not_notice() {
+    let ca = Authority::new();
+    let limits = Limits { age: Duration::from_millis(300), ..Limits::default() };
+    let (uri, _guard) = node(ca.node("policy").load(), limits).await;
+    let client = foreign(&ca.pem(), Some(&ca.node("conversation")), &[b"h2"]);
+    let (_, _sender, connection) = asked(&uri, &client).await.unwrap();
+    let calls = channel(&ca.node("conversation").load(), "policy", &uri);
+    let mut made = 0;
+    while !connection.is_finished() || made < 1000 {
+        check(calls.clone()).await.unwrap();
+        made += 1;
+        assert!(made < 1_000_000, "the connection is still open");
+    }
+    connection.await.unwrap().unwrap();
 }
 
 #[tokio::test]

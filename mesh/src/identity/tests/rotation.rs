@@ -89,6 +89,50 @@ async fn a_watched_identity_takes_up_new_files_by_itself_until_it_is_stopped() {
 }
 
 #[test]
+fn a_certificate_that_lacks_a_role_of_the_one_in_use_is_not_taken_up() {
+    let ca = Authority::new();
+    let files = ca.node("policy/knowledge");
+    let identity = files.load();
+    for other in ["reranking", "policy", "policy/reranking"] {
+        files.become_as(&ca.node(other));
+        held(&identity).look(SystemTime::now());
+        let own = identity.own().unwrap();
+        assert!(own.has("policy") && own.has("knowledge"), "{other}: {own}");
+        let refused = held(&identity).seen.lock().unwrap().refused.clone().unwrap();
+        assert!(refused.1.starts_with("identity.certificate") && refused.1.contains("lacks the role"));
+    }
+    files.become_as(&ca.node("reranking/knowledge/policy"));
+    held(&identity).look(SystemTime::now());
+    assert!(identity.own().unwrap().has("reranking"));
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_is_taken_up_once_it_is_and_told_of_once() {
+    let ca = Authority::new();
+    let (hour, now) = (Duration::from_secs(3600), SystemTime::now());
+    let files = ca.node("policy");
+    let identity = files.load();
+    let refused = || held(&identity).seen.lock().unwrap().refused.clone();
+    let first = std::fs::read(&files.config.certificate).unwrap();
+    let early = ca.lived("policy/knowledge", now + hour, now + 24 * hour);
+    files.become_as(&early);
+    held(&identity).look(now);
+    let told = refused().unwrap();
+    assert!(told.1.contains("valid only from"), "{}", told.1);
+    held(&identity).look(now + hour / 2);
+    assert_eq!(refused(), Some(told), "the same is not told again");
+    held(&identity).look(now + 2 * hour);
+    assert!(identity.own().unwrap().has("knowledge") && refused().is_none());
+    // What is refused does not count as what is in use.
+    std::fs::write(&files.config.certificate, first).unwrap();
+    held(&identity).look(now);
+    assert!(refused().is_some(), "the key is another's");
+    std::fs::copy(&early.config.certificate, &files.config.certificate).unwrap();
+    held(&identity).look(now);
+    assert!(refused().is_none(), "these are in use: nothing is tried");
+}
+
+#[test]
 fn the_end_of_a_certificate_is_told_once_and_again_of_the_next() {
     let ca = Authority::new();
     let (day, now) = (Duration::from_secs(86_400), SystemTime::now());
