@@ -224,9 +224,12 @@ mod tests {
 
     #[test]
     fn a_server_is_stopped_gently_and_its_data_removed() {
-        let _one = ONE.lock().unwrap();
-        let wait = "trap 'echo drained >&2; exit 0' TERM; while :; do sleep 0.05; done";
-        let (workspace, server) = start("gentle", &format!("echo secret > \"$3/file\"; {READY}; {wait}"));
+        let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Before it says that it is ready.
+        let trap = "trap 'echo drained >&2; exit 0' TERM";
+        let wait = "while :; do sleep 0.05; done";
+        let script = format!("{trap}; echo secret > \"$3/file\"; {READY}; {wait}");
+        let (workspace, server) = start("gentle", &script);
         let server = server.unwrap();
         assert_eq!((server.grpc.as_str(), server.ready_ms), ("http://127.0.0.1:1", 5));
         let written = server.written().unwrap();
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_server_that_fails_to_start_is_reported_with_its_exit_code() {
-        let _one = ONE.lock().unwrap();
+        let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (workspace, server) = start("fails", "echo 'port is busy' >&2; exit 7");
         let error = format!("{:#}", server.err().unwrap());
         assert_eq!(
