@@ -104,15 +104,8 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
                 false => Refusal::Away { answered: in_chain(&error).is_some_and(h2::Error::is_reset) },
             };
             // The status keeps little of it: not what a node says as it closes the connection.
-            let why: String = error::chain(&error).chars().take(REASON).collect();
-            let status = match Status::from_error(Box::new(error)).code() {
-                // A connection that breaks under a call is reported as a call that was cancelled.
-                Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => {
-                    unreachable(role, &why)
-                }
-                Code::DeadlineExceeded => deadline::exceeded(),
-                code => Status::new(code, format!("{role} cannot be reached: {why}")),
-            };
+            let why = error::chain(&error);
+            let status = broken(Status::from_error(Box::new(error)).code(), &why, role);
             return Reply::Refused(Box::new(Refused::of(refusal, Err(status))));
         }
     };
@@ -134,6 +127,18 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
     };
     let avoid = told.max(pushed).map(|wait| wait.min(LONGEST));
     Reply::Refused(Box::new(Refused { refusal, pushback, avoid, reply: Ok(response) }))
+}
+
+/// What the caller hears of a connection that broke under a call or under its stream, by the code that the
+/// transport gives it.
+pub(super) fn broken(code: Code, why: &str, role: &str) -> Status {
+    let why: String = why.chars().take(REASON).collect();
+    match code {
+        // The transport has no better words than that the call was cancelled, or an unknown error.
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => unreachable(role, &why),
+        Code::DeadlineExceeded => deadline::exceeded(),
+        code => Status::new(code, format!("{role} cannot be reached: {why}")),
+    }
 }
 
 /// Whether a code tells of a node that does not do its work.
