@@ -235,6 +235,8 @@ impl Holder {
         }
         loop {
             tokio::select! {
+                // Always in this order, so that a simulation replays.
+                biased;
                 () = sleep_until(renew_at) => {
                     if !keep_alive.renew().await? {
                         self.lost();
