@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use sim::promises::Counts;
+
 /// Seeds that are simulated, and for how long each.
 const SEEDS: u64 = 20;
 const LENGTH: Duration = Duration::from_secs(180);
@@ -19,20 +21,30 @@ const LENGTH: Duration = Duration::from_secs(180);
 fn no_promise_is_broken() {
     let next = AtomicU64::new(0);
     let work = || {
-        let mut broken = String::new();
+        let (mut broken, mut counts) = (String::new(), Counts::default());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= SEEDS {
-                return broken;
+                return (broken, counts);
             }
-            broken += &sim::simulate(seed, LENGTH).to_string();
+            let report = sim::simulate(seed, LENGTH);
+            broken += &report.to_string();
+            counts.add(&report.counts);
         }
     };
-    let broken: String = thread::scope(|scope| {
+    let (mut broken, mut counts) = (String::new(), Counts::default());
+    thread::scope(|scope| {
         let threads = [scope.spawn(work), scope.spawn(work)];
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        for (told, counted) in threads.map(|thread| thread.join().unwrap()) {
+            broken += &told;
+            counts.add(&counted);
+        }
     });
     assert!(broken.is_empty(), "\n{broken}");
+    // Where nothing was tried, nothing was kept either.
+    let tried =
+        [counts.had_to_succeed, counts.had_to_stop, counts.had_to_go_first, counts.again, counts.late];
+    assert!(tried.iter().all(|count| *count > 100), "{counts:?}");
 }
 
 #[test]

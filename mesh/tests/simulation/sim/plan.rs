@@ -42,8 +42,9 @@ pub(crate) enum Fault {
     Rush,
     /// The caller and the registry do not hear each other.
     RegistryCut,
-    /// The nodes and the registry do not hear each other, so that all leases may end.
-    NodesCut,
+    /// Nobody and the registry hear each other, so that all leases may end. Where the caller still hears it, it
+    /// believes what it says, and nodes that cannot renew their leases are gone for it.
+    RegistryAlone,
     /// One node and the registry do not hear each other.
     NodeCut(usize),
     /// The registry's machine is gone for a while.
@@ -62,7 +63,7 @@ impl Fault {
         matches!(
             self,
             Self::RegistryCut
-                | Self::NodesCut
+                | Self::RegistryAlone
                 | Self::NodeCut(_)
                 | Self::RegistryGone
                 | Self::RegistryEmpty
@@ -71,9 +72,9 @@ impl Fault {
         )
     }
 
-    /// Whether a node begins anew by it, at another address.
-    pub(crate) fn moves(self) -> bool {
-        matches!(self, Self::Killed(_) | Self::Crashed(_) | Self::Restarted(_))
+    /// Whether a node has to be announced anew after it.
+    fn moves(self) -> bool {
+        matches!(self, Self::Killed(_) | Self::Crashed(_) | Self::Restarted(_) | Self::NodeCut(_))
     }
 
     /// The node that is concerned; none where all are.
@@ -149,7 +150,10 @@ impl Plan {
                 };
                 let episode = Episode { fault, from, until: from + lasts };
                 // A node has one trouble at a time, and so has the registry.
-                let whose = |episode: &Episode| (episode.fault.node(), episode.fault.is_of_registry());
+                let whose = |episode: &Episode| match episode.fault {
+                    fault if fault.is_of_registry() => (None, true),
+                    fault => (fault.node(), false),
+                };
                 let taken = |other: &Episode| whose(other) == whose(&episode);
                 if !group.iter().any(taken) {
                     group.push(episode);
@@ -169,8 +173,9 @@ impl Plan {
     /// What goes wrong from `from` to `until` and has to do with calls. A node that began anew while the
     /// registry was not well is in trouble until it is there again.
     pub(crate) fn troubles(&self, from: Duration, until: Duration) -> Vec<Episode> {
-        let (registry, others): (Vec<Episode>, Vec<Episode>) =
-            self.episodes.iter().partition(|episode| episode.fault.is_of_registry());
+        let (registry, others): (Vec<Episode>, Vec<Episode>) = self.episodes.iter().partition(|episode| {
+            episode.fault.is_of_registry() && !matches!(episode.fault, Fault::NodeCut(_))
+        });
         let known = |mut episode: Episode| {
             if episode.fault.moves() {
                 episode.until += ANNOUNCED;
@@ -215,7 +220,7 @@ fn fault(random: &mut Random, nodes: usize) -> Fault {
     ];
     let of_registry = [
         Fault::RegistryCut,
-        Fault::NodesCut,
+        Fault::RegistryAlone,
         Fault::NodeCut(node),
         Fault::RegistryGone,
         Fault::RegistryEmpty,

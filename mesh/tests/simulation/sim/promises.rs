@@ -269,7 +269,7 @@ impl Check<'_> {
                     && execution.begun < refusal.refused
             });
             if let Some(passed) = passed {
-                let what = format!("{refusal:?} was passed by {passed:?}");
+                let what = format!("call {} ({refusal:?}) was passed by {passed:?}", refusal.id);
                 self.broken.push(Broken { promise: "voice goes before batch", at: passed.begun, what });
             }
         }

@@ -168,7 +168,10 @@ impl World<'_> {
             Fault::Restarted(node) => self.nodes[node].leave.lock().expect("nobody panics with it").cancel(),
             Fault::Rush => self.rush.store(40, Ordering::Relaxed),
             Fault::RegistryCut => self.sim.partition(CALLER, REGISTRY),
-            Fault::NodesCut => self.each(|sim, node| sim.partition(node, REGISTRY)),
+            Fault::RegistryAlone => {
+                self.sim.partition(CALLER, REGISTRY);
+                self.each(|sim, node| sim.partition(node, REGISTRY));
+            }
             Fault::NodeCut(node) => self.sim.partition(name(node), REGISTRY),
             Fault::RegistryGone => {
                 self.sim.partition(CALLER, REGISTRY);
@@ -208,7 +211,10 @@ impl World<'_> {
             Fault::Restarted(_) => {}
             Fault::Rush => self.rush.store(1, Ordering::Relaxed),
             Fault::RegistryCut => self.sim.repair(CALLER, REGISTRY),
-            Fault::NodesCut => self.each(|sim, node| sim.repair(node, REGISTRY)),
+            Fault::RegistryAlone => {
+                self.sim.repair(CALLER, REGISTRY);
+                self.each(|sim, node| sim.repair(node, REGISTRY));
+            }
             Fault::NodeCut(node) => self.sim.repair(name(node), REGISTRY),
             Fault::RegistryGone => {
                 self.sim.repair(CALLER, REGISTRY);
