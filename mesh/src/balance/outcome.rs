@@ -1,8 +1,9 @@
 //! What a node's reply says: an answer, or a reason to ask another one.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use http::Response;
+use tokio::time::error::Elapsed;
 use tonic::{Code, ConnectError, Status, TimeoutExpired, body::Body};
 use tonic_types::StatusExt as _;
 
@@ -165,7 +166,11 @@ fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
     if in_chain(error).is_some_and(refused) {
         return true;
     }
+    // What runs out while a connection is made again is wrapped otherwise. The system's own timeouts, of
+    // connections that were in use, hold no such thing.
+    let too_long = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<Elapsed>());
     in_chain::<ConnectError>(error).is_some()
+        || in_chain(error).is_some_and(too_long)
         || in_chain::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
 }
 
@@ -213,6 +218,13 @@ mod tests {
             assert_eq!(refused.avoid, Some(Duration::from_secs(avoid)));
             assert_eq!(refused.refusal, Refusal::Away { answered: true });
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_took_too_long_to_make_carried_nothing() {
+        let elapsed = tokio::time::timeout(Duration::ZERO, std::future::pending::<()>()).await.unwrap_err();
+        assert!(never_sent(&io::Error::new(io::ErrorKind::TimedOut, elapsed)));
+        assert!(!never_sent(&io::Error::from(io::ErrorKind::TimedOut)), "the connection was in use");
     }
 
     #[test]
