@@ -45,6 +45,9 @@ fn main() -> ExitCode {
             }
             let report = sim::simulate(first + number, length);
             print!("{report}");
+            if seeds == 1 {
+                println!("fingerprint              {:016x}", report.fingerprint);
+            }
             let mut total = total.lock().expect("whoever panics ends the benchmark");
             total.0 += 1;
             total.1 += report.broken.len() as u64;

@@ -221,7 +221,27 @@ impl Check<'_> {
         let now = self.plan.troubles(since, until);
         let steady = now.iter().all(|episode| episode.from < since && episode.until > until);
         let rush = now.iter().any(|episode| episode.fault == Fault::Rush);
-        steady && !rush && now.len() <= 2 && now.len() < self.plan.nodes
+        // What fails at once is tried again while there is a budget for it.
+        let fails = now.iter().any(|episode| matches!(episode.fault, Fault::Failing(_)));
+        let affordable = !fails || (self.plan.retries > 10 && self.saved_up(since));
+        steady && affordable && !rush && now.len() <= 2 && now.len() < self.plan.nodes
+    }
+
+    /// Whether the budget for what is tried again is full at a time: a rush uses it up, and then it takes ten
+    /// answers to earn one try.
+    fn saved_up(&self, at: Duration) -> bool {
+        let rushes =
+            self.plan.episodes.iter().filter(|episode| episode.fault == Fault::Rush && episode.from < at);
+        let since = rushes.map(|episode| episode.until).max();
+        let earned = |since: Duration| {
+            let answered = self.records.calls.iter().filter(|call| {
+                let well =
+                    |end: &(Duration, End)| end.0 > since && end.0 < at && end.1 == End::Code(Code::Ok);
+                call.wish.kind != Kind::One && call.end.as_ref().is_some_and(well)
+            });
+            answered.count() as u64 / 10
+        };
+        since.is_none_or(|since| earned(since) >= u64::from(self.plan.retries) * 2)
     }
 
     /// Work stops when its caller goes.
