@@ -16,6 +16,7 @@ mod lint;
 mod process;
 mod python;
 mod setup;
+mod simulate;
 mod test;
 mod wheel;
 mod workspace;
@@ -33,11 +34,12 @@ The developer commands of Switchboard.
 Usage: cargo xtask <command> [options]
 
 Commands:
-  setup   Fetch what cargo cannot (ONNX Runtime, the embedding model, tools) into .cache/
-  demo    Set up, build, start a server, ask it questions, and check every answer
-  test    Set up, then run every test
-  lint    Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
-  bench   Set up, then run the benchmarks
+  setup     Fetch what cargo cannot (ONNX Runtime, the embedding model, tools) into .cache/
+  demo      Set up, build, start a server, ask it questions, and check every answer
+  test      Set up, then run every test
+  lint      Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
+  bench     Set up, then run the benchmarks
+  simulate  Simulate the mesh in trouble for hours, by seeds that replay
 
 `cargo xtask <command> --help` says more. The first run needs package registries within reach; once
 set up, every command works offline.";
@@ -114,6 +116,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "test" => TEST_HELP,
         "lint" => LINT_HELP,
         "bench" => BENCH_HELP,
+        "simulate" => simulate::HELP,
         "" | "help" | "-h" | "--help" => HELP,
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     };
@@ -131,6 +134,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "demo" => demo::run(&workspace, rest),
         "test" => test::run(&workspace, rest),
         "lint" => lint::run(&workspace, rest),
+        "simulate" => simulate::run(&workspace, rest),
         _ => bench::run(&workspace, rest),
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status, transport::Channel};
 
 use super::{Balancer, endpoint::Endpoint, health::Reason, outcome};
+use crate::error;
 
 /// A node that has not answered for this long when its caller gives up counts as failing; earlier, it is
 /// the caller who was in a hurry.
@@ -202,14 +203,18 @@ impl<B: http_body::Body<Data = Bytes, Error = Status>> http_body::Body for Carri
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        let frame = ready!(this.inner.poll_frame(cx));
+        let mut frame = ready!(this.inner.poll_frame(cx));
         let ends = match &frame {
             Some(Ok(frame)) => frame.trailers_ref().is_some(),
             Some(Err(_)) | None => true,
         };
         if ends && let Some(mut flight) = this.flight.take() {
-            match &frame {
-                Some(Err(_)) => flight.failed(None),
+            match &mut frame {
+                Some(Err(status)) => {
+                    flight.failed(None);
+                    // What a node has to say comes in trailers; this is the connection.
+                    *status = outcome::broken(status.code(), &error::chain(status), &flight.balancer.role);
+                }
                 Some(Ok(frame)) => {
                     let code = frame.trailers_ref().and_then(crate::telemetry::code_in);
                     if code.is_some_and(outcome::is_failure) {

@@ -1,8 +1,9 @@
 //! What a node's reply says: an answer, or a reason to ask another one.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use http::Response;
+use tokio::time::error::Elapsed;
 use tonic::{Code, ConnectError, Status, TimeoutExpired, body::Body};
 use tonic_types::StatusExt as _;
 
@@ -104,15 +105,8 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
                 false => Refusal::Away { answered: in_chain(&error).is_some_and(h2::Error::is_reset) },
             };
             // The status keeps little of it: not what a node says as it closes the connection.
-            let why: String = error::chain(&error).chars().take(REASON).collect();
-            let status = match Status::from_error(Box::new(error)).code() {
-                // A connection that breaks under a call is reported as a call that was cancelled.
-                Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => {
-                    unreachable(role, &why)
-                }
-                Code::DeadlineExceeded => deadline::exceeded(),
-                code => Status::new(code, format!("{role} cannot be reached: {why}")),
-            };
+            let why = error::chain(&error);
+            let status = broken(Status::from_error(Box::new(error)).code(), &why, role);
             return Reply::Refused(Box::new(Refused::of(refusal, Err(status))));
         }
     };
@@ -134,6 +128,18 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
     };
     let avoid = told.max(pushed).map(|wait| wait.min(LONGEST));
     Reply::Refused(Box::new(Refused { refusal, pushback, avoid, reply: Ok(response) }))
+}
+
+/// What the caller hears of a connection that broke under a call or under its stream, by the code that the
+/// transport gives it.
+pub(super) fn broken(code: Code, why: &str, role: &str) -> Status {
+    let why: String = why.chars().take(REASON).collect();
+    match code {
+        // The transport has no better words than that the call was cancelled, or an unknown error.
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::Unavailable => unreachable(role, &why),
+        Code::DeadlineExceeded => deadline::exceeded(),
+        code => Status::new(code, format!("{role} cannot be reached: {why}")),
+    }
 }
 
 /// Whether a code tells of a node that does not do its work.
@@ -160,7 +166,11 @@ fn never_sent(error: &(dyn std::error::Error + 'static)) -> bool {
     if in_chain(error).is_some_and(refused) {
         return true;
     }
+    // What runs out while a connection is made again is wrapped otherwise. The system's own timeouts, of
+    // connections that were in use, hold no such thing.
+    let too_long = |error: &io::Error| error.get_ref().is_some_and(|inner| inner.is::<Elapsed>());
     in_chain::<ConnectError>(error).is_some()
+        || in_chain(error).is_some_and(too_long)
         || in_chain::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled)
 }
 
@@ -208,6 +218,13 @@ mod tests {
             assert_eq!(refused.avoid, Some(Duration::from_secs(avoid)));
             assert_eq!(refused.refusal, Refusal::Away { answered: true });
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_took_too_long_to_make_carried_nothing() {
+        let elapsed = tokio::time::timeout(Duration::ZERO, std::future::pending::<()>()).await.unwrap_err();
+        assert!(never_sent(&io::Error::new(io::ErrorKind::TimedOut, elapsed)));
+        assert!(!never_sent(&io::Error::from(io::ErrorKind::TimedOut)), "the connection was in use");
     }
 
     #[test]

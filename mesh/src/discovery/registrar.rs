@@ -240,6 +240,8 @@ impl Holder {
         }
         loop {
             tokio::select! {
+                // Always in this order, so that a simulation replays.
+                biased;
                 // From the last answer on, however long was written since.
                 () = sleep_until(keep_alive.at + every) => {
                     if !keep_alive.renew().await? {

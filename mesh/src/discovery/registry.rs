@@ -221,6 +221,8 @@ impl Follower {
             let mut list = pin!(self.list(session));
             loop {
                 tokio::select! {
+                    // Always in this order, so that a simulation replays.
+                    biased;
                     listed = &mut list => break listed?,
                     answer = watch.next() => waiting.add(usable(answer?)?)?,
                 }
@@ -421,6 +423,7 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let last = tokio::select! {
+                biased;
                 _ = ticks.tick() => false,
                 () = stop.cancelled() => true,
             };

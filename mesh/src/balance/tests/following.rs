@@ -42,6 +42,18 @@ async fn a_call_is_under_way_to_the_end_of_its_stream() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_connection_breaks_is_unavailable() {
+    let fake = Fake::default();
+    fake.streams.store(true, Ordering::SeqCst);
+    let (channel, mut nodes) = serve([&fake]).await;
+    let response = asked(&channel, As::Any, &testing::call("acme")).await;
+    assert_eq!(telemetry::code_of(&response), None);
+    stop(nodes.remove(0)).await;
+    let status = response.into_body().collect().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+}
+
+#[tokio::test]
 async fn members_come_and_go_and_their_calls_go_on() {
     let (a, b) = (Fake::default(), Fake::default());
     a.streams.store(true, Ordering::SeqCst);
