@@ -190,6 +190,14 @@ impl Plan {
         others.into_iter().map(known).filter(|episode| episode.within(from, until)).collect()
     }
 
+    /// Nodes that the registry told of by now and has no reason to have forgotten.
+    pub(crate) fn announced(&self, at: Duration) -> usize {
+        let troubles = self.troubles(at.saturating_sub(ANNOUNCED), at);
+        let away =
+            |node| troubles.iter().any(|episode| episode.fault.moves() && episode.fault.node() == Some(node));
+        (0..self.nodes).filter(|node| !away(*node)).count()
+    }
+
     /// Whether nothing goes wrong from `from` to `until` that has to do with calls.
     pub(crate) fn is_calm(&self, from: Duration, until: Duration) -> bool {
         self.troubles(from, until).is_empty()

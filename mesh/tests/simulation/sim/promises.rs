@@ -198,7 +198,8 @@ impl Check<'_> {
     /// Calls succeed where nothing is wrong, and where any node may answer also while some are not well.
     fn success(&mut self) {
         for call in &self.records.calls {
-            if call.known == 0 {
+            // A node that is there had time to say so, or was there before.
+            if call.known == 0 && self.plan.announced(call.begun) > 0 {
                 self.broken("nodes are not forgotten for want of a registry", call.begun, self.tell(call));
             }
             let Wish { kind, limit, gone_after, .. } = call.wish;
@@ -224,7 +225,9 @@ impl Check<'_> {
         // What fails at once is tried again while there is a budget for it.
         let fails = now.iter().any(|episode| matches!(episode.fault, Fault::Failing(_)));
         let affordable = !fails || (self.plan.retries > 10 && self.saved_up(since));
-        steady && affordable && !rush && now.len() <= 2 && now.len() < self.plan.nodes
+        // A connection that turmoil makes takes no answer: a node that is mute is found out by a call each time.
+        let mute = now.iter().any(|episode| matches!(episode.fault, Fault::Mute(_)));
+        steady && !mute && affordable && !rush && now.len() <= 2 && now.len() < self.plan.nodes
     }
 
     /// Whether the budget for what is tried again is full at a time: a rush uses it up, and then it takes ten
