@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn a_node_without_certificates_stays_on_loopback_unless_told_otherwise() {
         let everywhere = pair("node.listen", "0.0.0.0:7070");
-        let message = load(None, &Map(vec![]), &[everywhere.clone()]).unwrap_err().to_string();
+        let message = load(None, &Map(vec![]), std::slice::from_ref(&everywhere)).unwrap_err().to_string();
         assert!(
             message.starts_with("node.listen = 0.0.0.0:7070") && message.contains("[identity]"),
             "{message}"

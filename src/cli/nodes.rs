@@ -103,8 +103,7 @@ async fn told(wiring: &Wiring, role: Role) -> Arc<Members> {
     // What an earlier process knew is shown only where there is nothing better.
     let heard = members.wait_for(|members| members.as_of > UNIX_EPOCH && members.source != Source::Snapshot);
     let _ = tokio::time::timeout(TOLD, heard).await;
-    let told = members.borrow().clone();
-    told
+    Arc::clone(&members.borrow())
 }
 
 /// Asks a node how it is, and for its models where nobody told.
