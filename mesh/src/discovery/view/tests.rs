@@ -332,10 +332,10 @@ async fn roles_that_come_and_go_in_lists_take_no_more_room() {
         let mut listing = view.listing();
         let mut roles = [format!("r-{round}"), format!("s-{round}"), "z".into()];
         roles.sort();
-        let nodes = || BTreeMap::from([("a".to_owned(), Some(node("a", "a:1", 1)))]);
-        listing
-            .roles
-            .extend(roles.clone().map(|role| (role, Listed { nodes: nodes(), ..Listed::default() })));
+        for role in &roles {
+            let listed = listing.roles.entry(role.clone()).or_default();
+            listed.nodes.insert("a".into(), Some(node("a", "a:1", 1)));
+        }
         view.listed(listing, true, now);
         assert_eq!(view.all().into_keys().collect::<Vec<_>>(), roles, "those that are there have the room");
     }
