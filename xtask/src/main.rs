@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program talks to a person on stdout")]
 
 mod bench;
+mod chaos;
 mod debian;
 mod demo;
 mod install;
@@ -38,6 +39,7 @@ Commands:
   test    Set up, then run every test
   lint    Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
   bench   Set up, then run the benchmarks
+  chaos   Set up, then kill, freeze, cut off and overload a mesh of real processes, and report
 
 `cargo xtask <command> --help` says more. The first run needs package registries within reach; once
 set up, every command works offline.";
@@ -114,6 +116,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "test" => TEST_HELP,
         "lint" => LINT_HELP,
         "bench" => BENCH_HELP,
+        "chaos" => chaos::HELP,
         "" | "help" | "-h" | "--help" => HELP,
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     };
@@ -131,6 +134,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "demo" => demo::run(&workspace, rest),
         "test" => test::run(&workspace, rest),
         "lint" => lint::run(&workspace, rest),
+        "chaos" => chaos::run(&workspace, rest),
         _ => bench::run(&workspace, rest),
     }
 }
