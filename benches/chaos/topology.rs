@@ -87,8 +87,8 @@ impl Mesh {
 
     /// A connection to a node's own port.
     pub(crate) fn channel(&self, node: &Node) -> Channel {
-        let uri = format!("http://{}", node.address).parse().expect("an address makes a URI");
-        Endpoint::from(uri as http::Uri).connect_lazy()
+        let uri: http::Uri = format!("http://{}", node.address).parse().expect("an address makes a URI");
+        Endpoint::from(uri).connect_lazy()
     }
 
     /// The process of a node.
