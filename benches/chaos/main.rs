@@ -30,7 +30,7 @@ use clap::Parser as _;
 use options::{Options, Part};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{client::Client, phases::Run, report::Section, topology::Mesh};
+use crate::{client::Client, knee::Knee, phases::Run, report::Section, topology::Mesh};
 
 /// The share of the knee that is asked in the steady parts.
 const STEADY: f64 = 0.4;
@@ -90,11 +90,14 @@ async fn run(options: &Options) -> Result<Vec<String>> {
     // Every connection is made, and every node has its first latencies.
     knee::ask(&client, &questions, 10.0, topology::SETTLE).await?;
     let knee = match options.rate {
-        Some(rate) => rate / STEADY,
+        Some(rate) => Knee { slow: rate / STEADY, late: rate / STEADY },
         None => knee::find(&client, &questions).await?,
     };
-    let rate = knee * STEADY;
-    say(&format!("the knee is at {knee:.0} turns/s; the steady load is {rate:.1}"));
+    let rate = knee.slow * STEADY;
+    let Knee { slow, late } = knee;
+    say(&format!(
+        "turns are slow from {slow:.0} a second on, and late from {late:.0}; the steady load is {rate:.1}"
+    ));
     let (rounds, roles, span) = (options.rounds, options.roles.clone(), Duration::from_secs(options.seconds));
     let mut run = Run { mesh, client, questions, rate, knee, rounds, roles, span };
     let mut sections: Vec<Section> = Vec::new();
@@ -121,17 +124,22 @@ async fn run(options: &Options) -> Result<Vec<String>> {
 fn about(options: &Options, run: &Run) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     format!(
-        "{} processes on {cores} cores, two of each role, peers {:?}; {:.1} turns/s, 40 % of a knee of {:.0}; one run, \
-         so read ratios rather than digits.\n\nA turn is *told* when its report came, with an answer, a question, \
+        "{} processes on {cores} cores, two of each role, peers {:?}. Turns are slow (p99 more than three times that of \
+         an idle mesh) from {:.0} a second on, and late (fewer than 95 % in the time of their class) from {:.0}; the \
+         steady load is 40 % of the former, {:.1}. One run, so read ratios rather than digits.\n\nA turn is *told* when its report came, with an answer, a question, \
          a plain word that there is none, or a hand-off; *refused* when a status says that it may be asked again, \
-         before anything was said; *lost* in any other case. The p99 is *back* at the beginning of the first window of \
-         {} s from which on the p99 of each window of that length stays under 1.5 times that of the quiet part; turns \
+         before anything was said; *lost* in any other case; *in time* when its first sentence and its end came \
+         within the budget of its class. The p99 is *back* at the beginning of the first window of \
+         {} s from which on the p99 of each window of that length stays under 1.5 times that of the quiet part, or {} ms more \
+         where that is more; turns \
          count when they were due, and one that was not answered took for ever.",
         run.mesh.nodes.len(),
         options.peers,
+        run.knee.slow,
+        run.knee.late,
         run.rate,
-        run.knee,
         measure::WINDOW,
+        phases::MORE * 1e3,
     )
 }
 

@@ -25,10 +25,15 @@ pub(crate) fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> f
     values.get(rank.saturating_sub(1)).or(values.last()).copied().unwrap_or(0.0)
 }
 
-/// The p99 of the turns that were due in [`from`, `to`).
-pub(crate) fn p99(points: &[Point], from: f64, to: f64) -> f64 {
+/// The same of the turns that were due from `from` on and before `to`.
+pub(crate) fn percentile_within(points: &[Point], from: f64, to: f64, share: f64) -> f64 {
     let inside = points.iter().filter(|point| (from..to).contains(&point.due));
-    percentile(inside.map(|point| point.took), 0.99)
+    percentile(inside.map(|point| point.took), share)
+}
+
+/// The p99 of such turns.
+pub(crate) fn p99(points: &[Point], from: f64, to: f64) -> f64 {
+    percentile_within(points, from, to, 0.99)
 }
 
 /// Seconds from `at` to the first window from which on the p99 is at most `limit` for [`STAY`] seconds;

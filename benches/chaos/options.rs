@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// How nodes find each other
     #[arg(long, value_enum, default_value_t = Peers::Fixed)]
     pub(crate) peers: Peers,
+    /// Have the gateways share Redis
+    #[arg(long)]
+    pub(crate) redis: bool,
     /// Where the report goes, in Markdown; its figures go beside it as JSON
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
@@ -61,6 +64,8 @@ pub(crate) enum Part {
 pub(crate) enum Peers {
     /// At addresses that the configuration names.
     Fixed,
+    /// By what each tells in etcd.
+    Etcd,
 }
 
 impl Options {

@@ -60,7 +60,8 @@ impl Process {
         let began = Instant::now();
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.launch.program);
-        command.args(&self.launch.arguments).stdin(Stdio::null());
+        // A node that is told so ends when this end of its standard input goes.
+        command.args(&self.launch.arguments).stdin(Stdio::piped());
         command.env_remove("SWITCHBOARD_CONFIG").env_remove("SWITCHBOARD_API_KEY");
         command.stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child =

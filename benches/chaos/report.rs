@@ -8,6 +8,7 @@ use switchboard_proto::conversation::v1::Outcome;
 use crate::{
     client::{End, Turn},
     load::Turns,
+    measure::percentile_within,
     reconcile::Kept,
 };
 
@@ -55,8 +56,10 @@ pub(crate) struct Row {
     pub(crate) quiet: f64,
     /// The p99 while it lasted, in seconds; infinite where more were not answered.
     pub(crate) p99: f64,
-    /// Seconds until the p99 was back.
+    /// Seconds until the p99 was back, infinite where that was not seen; none where it is not asked.
     pub(crate) back: Option<f64>,
+    /// When the fault began, in seconds from the beginning of the load.
+    pub(crate) at: f64,
     pub(crate) note: String,
 }
 
@@ -91,6 +94,17 @@ pub(crate) struct Section {
     pub(crate) goals: Vec<Goal>,
     /// How turns ended that were refused or lost, and what others had to do without, with how often.
     reasons: BTreeMap<String, usize>,
+    /// Each second of the load.
+    seconds: Vec<Second>,
+}
+
+/// A second of load.
+struct Second {
+    sent: usize,
+    refused: usize,
+    lost: usize,
+    p50: f64,
+    p99: f64,
 }
 
 impl Section {
@@ -107,6 +121,15 @@ impl Section {
             }
         }
         let all = Row::of("", turns.all.iter(), "");
+        let points = turns.points();
+        let last = points.last().map_or(0.0, |point| point.due) as usize;
+        let second = |second: usize| {
+            let (from, to) = (second as f64, second as f64 + 1.0);
+            let Row { sent, refused, lost, .. } = Row::of("", turns.within(from, to), "");
+            let [p50, p99] = [0.5, 0.99].map(|share| percentile_within(&points, from, to, share));
+            Second { sent, refused, lost, p50, p99 }
+        };
+        let seconds = (0..=last).map(second).collect();
         Self {
             name: name.to_owned(),
             about: String::new(),
@@ -117,6 +140,7 @@ impl Section {
             kept: Kept::default(),
             goals: Vec::new(),
             reasons,
+            seconds,
         }
     }
 }
@@ -130,9 +154,9 @@ pub(crate) fn markdown(about: &str, sections: &[Section]) -> String {
         text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
         for row in &section.rows {
             let back = match row.back {
-                Some(seconds) if row.quiet > 0.0 => format!("{seconds:.2} s"),
-                None if row.quiet > 0.0 => "not seen".into(),
-                _ => "-".into(),
+                Some(seconds) if seconds.is_finite() => format!("{seconds:.2} s"),
+                Some(_) => "not seen".into(),
+                None => "-".into(),
             };
             let _ = writeln!(
                 text,
@@ -175,10 +199,14 @@ pub(crate) fn as_json(about: &str, sections: &[Section]) -> Value {
         json!({
             "what": row.what, "turns": row.sent, "told": row.told, "degraded": row.degraded,
             "handed_off": row.handed_off, "asked_again": row.again, "refused": row.refused, "lost": row.lost,
-            "p99_before": row.quiet, "p99": finite(row.p99), "back_after": row.back, "note": row.note,
+            "p99_before": row.quiet, "p99": finite(row.p99), "back_after": row.back.and_then(finite), "at": row.at, "note": row.note,
         })
     };
     let goal = |goal: &Goal| json!({"what": goal.what, "figure": finite(goal.figure), "wanted": goal.wanted, "met": goal.met});
+    let second = |second: &Second| {
+        let Second { sent, refused, lost, p50, p99 } = second;
+        json!({"turns": sent, "refused": refused, "lost": lost, "p50": finite(*p50), "p99": finite(*p99)})
+    };
     let section = |section: &Section| {
         json!({
             "name": section.name, "about": section.about,
@@ -188,6 +216,7 @@ pub(crate) fn as_json(about: &str, sections: &[Section]) -> Value {
             "not_kept_in_memory": section.kept.forgotten, "missing": section.kept.missing,
             "goals": section.goals.iter().map(goal).collect::<Vec<_>>(),
             "reasons": section.reasons,
+            "seconds": section.seconds.iter().map(second).collect::<Vec<_>>(),
         })
     };
     json!({"about": about, "parts": sections.iter().map(section).collect::<Vec<_>>()})

@@ -47,6 +47,8 @@ pub(crate) struct Mesh {
     /// In front of Redis, where something is kept in it.
     pub(crate) redis: Option<Proxy>,
     processes: BTreeMap<String, Process>,
+    /// What stands behind the proxies; ends after the nodes.
+    servers: Vec<Process>,
 }
 
 impl Mesh {
@@ -60,6 +62,18 @@ impl Mesh {
         store(options, &data)?;
         let key = key(options, &data.join("gateway"))?;
         let mut ports = Ports::new();
+        let mut servers = Vec::new();
+        let (mut etcd, mut redis) = (None, None);
+        if options.peers == Peers::Etcd {
+            let (server, proxy) = behind(etcd_server(&data, &mut ports)?, &logs).await?;
+            servers.push(server);
+            etcd = Some(proxy);
+        }
+        if options.redis {
+            let (server, proxy) = behind(redis_server(&data, &mut ports)?, &logs).await?;
+            servers.push(server);
+            redis = Some(proxy);
+        }
         let pair = |role: &'static str| {
             let names = ["a", "b"].map(|suffix| format!("{role}-{suffix}"));
             names.map(|name| Ok(Node { name, role, address: ports.next()? }))
@@ -71,11 +85,14 @@ impl Mesh {
                 "inference" => model_server(options, node),
                 _ => switchboard(options, node, &data),
             };
-            launch.arguments.extend(peers(options.peers, node, &nodes));
+            launch.arguments.extend(peers(node, &nodes, etcd.as_ref()));
+            if let Some(redis) = redis.as_ref().filter(|_| node.role == "gateway") {
+                launch.arguments.extend(settings(&[&format!("redis.nodes=[\"{}\"]", redis.address)]));
+            }
             let log = logs.join(format!("{}.log", node.name));
             processes.insert(node.name.clone(), Process::new(launch, log));
         }
-        let mut mesh = Self { nodes, key, etcd: None, redis: None, processes };
+        let mut mesh = Self { nodes, key, etcd, redis, processes, servers };
         try_join_all(mesh.processes.values_mut().map(Process::start)).await?;
         Ok(mesh)
     }
@@ -98,31 +115,68 @@ impl Mesh {
 
     /// An error when a process has ended by itself.
     pub(crate) fn check(&mut self) -> Result<()> {
-        self.processes.values_mut().try_for_each(Process::check)
+        self.processes.values_mut().chain(&mut self.servers).try_for_each(Process::check)
     }
 }
 
-/// The arguments by which `node` finds the others.
-fn peers(how: Peers, node: &Node, nodes: &[Node]) -> Vec<String> {
-    match how {
-        Peers::Fixed => {
-            // A model-server calls nobody, and a gateway is called by nobody.
-            let others = ROLES.into_iter().filter(|role| *role != "gateway" && *role != node.role);
-            let set = |role| {
-                let all = nodes.iter().filter(|node| node.role == role);
-                let all: Vec<String> = all.map(|node| format!("http://{}", node.address)).collect();
-                ["--set".to_owned(), format!("peers.{role}={}", all.join(","))]
-            };
-            if node.role == "inference" { Vec::new() } else { others.flat_map(set).collect() }
-        }
+/// The arguments by which `node` finds the others: `etcd` where there is one, else fixed addresses.
+fn peers(node: &Node, nodes: &[Node], etcd: Option<&Proxy>) -> Vec<String> {
+    if let Some(etcd) = etcd {
+        return settings(&[&format!("discovery.etcd=http://{}", etcd.address)]);
     }
+    // A model-server calls nobody, and a gateway is called by nobody.
+    let others = ROLES.into_iter().filter(|role| *role != "gateway" && *role != node.role);
+    let set = |role| {
+        let all = nodes.iter().filter(|node| node.role == role);
+        let all: Vec<String> = all.map(|node| format!("http://{}", node.address)).collect();
+        settings(&[&format!("peers.{role}={}", all.join(","))])
+    };
+    if node.role == "inference" { Vec::new() } else { others.flat_map(set).collect() }
+}
+
+/// Starts a server, and a proxy in front of it.
+async fn behind((launch, address): (Launch, SocketAddr), logs: &Path) -> Result<(Process, Proxy)> {
+    let log = logs.join(format!("{}.log", launch.name));
+    let mut process = Process::new(launch, log);
+    process.start().await?;
+    Ok((process, Proxy::start(address).await?))
+}
+
+fn etcd_server(data: &Path, ports: &mut Ports) -> Result<(Launch, SocketAddr)> {
+    let (clients, members) = (ports.next()?, ports.next()?);
+    let (url, members) = (format!("http://{clients}"), format!("http://{members}"));
+    let folder = data.join("etcd").display().to_string();
+    let mut arguments = words(&["--name", "chaos", "--log-level", "warn", "--data-dir", &folder]);
+    arguments.extend(words(&["--listen-client-urls", &url, "--advertise-client-urls", &url]));
+    arguments.extend(words(&["--listen-peer-urls", &members, "--initial-advertise-peer-urls", &members]));
+    arguments.extend(words(&["--initial-cluster", &format!("chaos={members}")]));
+    Ok((server("etcd", arguments, clients), clients))
+}
+
+fn redis_server(data: &Path, ports: &mut Ports) -> Result<(Launch, SocketAddr)> {
+    let (address, folder) = (ports.next()?, data.join("redis"));
+    fs::create_dir_all(&folder)?;
+    let mut arguments = words(&["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+    arguments.extend(words(&["--save", "", "--appendonly", "no", "--dir", &folder.display().to_string()]));
+    Ok((server("redis-server", arguments, address), address))
+}
+
+fn server(program: &str, arguments: Vec<String>, address: SocketAddr) -> Launch {
+    Launch { name: program.to_owned(), program: program.into(), arguments, ready: Ready::Port(address) }
 }
 
 fn switchboard(options: &Options, node: &Node, data: &Path) -> Launch {
     // The gateways have their keys in common.
     let folder = data.join(if node.role == "gateway" { node.role } else { &node.name });
-    let mut arguments =
-        words(&["--data", &folder.display().to_string(), "serve", "--json", "--role", node.role]);
+    let mut arguments = words(&[
+        "--data",
+        &folder.display().to_string(),
+        "serve",
+        "--json",
+        "--attached",
+        "--role",
+        node.role,
+    ]);
     arguments.extend(settings(&[
         "telemetry.log=warn",
         "node.drain=5s",
