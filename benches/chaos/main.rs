@@ -124,7 +124,7 @@ async fn run(options: &Options) -> Result<Vec<String>> {
 fn about(options: &Options, run: &Run) -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     format!(
-        "{} processes on {cores} cores, two of each role, peers {:?}. Turns are slow (p99 more than three times that of \
+        "{} processes on {cores} cores, two of each role, mesh: {:?}. Turns are slow (p99 more than three times that of \
          an idle mesh) from {:.0} a second on, and late (fewer than 95 % in the time of their class) from {:.0}; the \
          steady load is 40 % of the former, {:.1}. One run, so read ratios rather than digits.\n\nA turn is *told* when its report came, with an answer, a question, \
          a plain word that there is none, or a hand-off; *refused* when a status says that it may be asked again, \
@@ -134,7 +134,7 @@ fn about(options: &Options, run: &Run) -> String {
          where that is more; turns \
          count when they were due, and one that was not answered took for ever.",
         run.mesh.nodes.len(),
-        options.peers,
+        options.mesh,
         run.knee.slow,
         run.knee.late,
         run.rate,

@@ -31,12 +31,9 @@ pub(crate) struct Options {
     /// Roles that are killed, frozen and restarted, with commas between; all by default
     #[arg(long, value_delimiter = ',')]
     pub(crate) roles: Vec<String>,
-    /// How nodes find each other
-    #[arg(long, value_enum, default_value_t = Peers::Fixed)]
-    pub(crate) peers: Peers,
-    /// Have the gateways share Redis
-    #[arg(long)]
-    pub(crate) redis: bool,
+    /// What the mesh is made of
+    #[arg(long, value_enum, default_value_t = Kind::Fixed)]
+    pub(crate) mesh: Kind,
     /// Where the report goes, in Markdown; its figures go beside it as JSON
     #[arg(long)]
     pub(crate) report: Option<PathBuf>,
@@ -59,13 +56,13 @@ pub(crate) enum Part {
     Overload,
 }
 
-/// How nodes find each other.
+/// What the mesh is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Peers {
-    /// At addresses that the configuration names.
+pub(crate) enum Kind {
+    /// Nodes at addresses that the configuration names, in plain text, and nothing else.
     Fixed,
-    /// By what each tells in etcd.
-    Etcd,
+    /// Nodes that find each other in etcd and know each other by certificates, and gateways that share Redis.
+    Full,
 }
 
 impl Options {

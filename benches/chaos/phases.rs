@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_secs(10);
 const KILLED: Duration = Duration::from_secs(6);
 /// How long a frozen one is away; it is found out later.
 const FROZEN: Duration = Duration::from_secs(9);
+/// By how much a slow server is late.
+const LATE: Duration = Duration::from_millis(300);
 /// Between two faults.
 const CALM: Duration = Duration::from_secs(3);
 /// How many times the p99 of the quiet part still counts as well.
@@ -118,7 +120,8 @@ impl Run {
         Ok(section)
     }
 
-    /// A server behind a proxy is away: refused for half of the time, silent for the other half.
+    /// A server behind a proxy is away: refused for half of the time, silent for the other half, and slow for a
+    /// moment.
     pub(crate) async fn outage(&mut self, server: &'static str) -> Result<Option<Section>> {
         let there = |mesh: &Mesh| match server {
             "etcd" => mesh.etcd.is_some(),
@@ -129,14 +132,19 @@ impl Run {
             return Ok(None);
         }
         let (load, mut marks) = (self.begin(server).await, Vec::new());
-        for (fault, what) in [(Fault::Cut, "refuses"), (Fault::BlackHole, "is silent")] {
+        let half = self.span / 2;
+        let faults = [
+            (Fault::Cut, "refuses", half),
+            (Fault::BlackHole, "is silent", half),
+            (Fault::Delay(LATE), "is slow", CALM),
+        ];
+        for (fault, what, span) in faults {
             let at = load.now();
             self.set(server, fault);
             say(&format!("{server}: {what}"));
-            sleep(self.span / 2).await;
+            sleep(span).await;
             self.mesh.check()?;
-            let now = load.now();
-            marks.push(Mark::whole(&format!("{server} {what}"), at, now, String::new()));
+            marks.push(Mark::whole(&format!("{server} {what}"), at, load.now(), String::new()));
         }
         self.set(server, Fault::Pass);
         let at = load.now();
@@ -259,7 +267,10 @@ impl Run {
     }
 
     async fn reconcile(&self, turns: &Turns, ends: &[Instant]) -> Result<Kept> {
-        let nodes: Vec<_> = self.mesh.of("conversation").iter().map(|node| self.mesh.channel(node)).collect();
+        let mut nodes = Vec::new();
+        for node in self.mesh.of("conversation") {
+            nodes.push(self.mesh.channel(&node).await?);
+        }
         reconcile(&nodes, turns, ends).await
     }
 }

@@ -11,10 +11,11 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
-use tonic::transport::{Channel, Endpoint};
+use switchboard_mesh::identity::{self, Identity};
+use tonic::transport::Channel;
 
 use crate::{
-    options::{Options, Peers},
+    options::{Kind, Options},
     processes::{Launch, Process, Ready},
     proxy::Proxy,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Mesh {
     pub(crate) etcd: Option<Proxy>,
     /// In front of Redis, where something is kept in it.
     pub(crate) redis: Option<Proxy>,
+    /// The gateways' own, for calls to nodes' own ports.
+    identity: Identity,
     processes: BTreeMap<String, Process>,
     /// What stands behind the proxies; ends after the nodes.
     servers: Vec<Process>,
@@ -64,12 +67,12 @@ impl Mesh {
         let mut ports = Ports::new();
         let mut servers = Vec::new();
         let (mut etcd, mut redis) = (None, None);
-        if options.peers == Peers::Etcd {
+        let mut identity = Identity::plain();
+        if options.mesh == Kind::Full {
             let (server, proxy) = behind(etcd_server(&data, &mut ports)?, &logs).await?;
             servers.push(server);
             etcd = Some(proxy);
-        }
-        if options.redis {
+            identity = certificates(options, &data)?;
             let (server, proxy) = behind(redis_server(&data, &mut ports)?, &logs).await?;
             servers.push(server);
             redis = Some(proxy);
@@ -86,13 +89,17 @@ impl Mesh {
                 _ => switchboard(options, node, &data),
             };
             launch.arguments.extend(peers(node, &nodes, etcd.as_ref()));
+            if !identity.is_plain() {
+                let files = identity_of(node.role, &data);
+                launch.arguments.extend(settings(&files.each_ref().map(String::as_str)));
+            }
             if let Some(redis) = redis.as_ref().filter(|_| node.role == "gateway") {
                 launch.arguments.extend(settings(&[&format!("redis.nodes=[\"{}\"]", redis.address)]));
             }
             let log = logs.join(format!("{}.log", node.name));
             processes.insert(node.name.clone(), Process::new(launch, log));
         }
-        let mut mesh = Self { nodes, key, etcd, redis, processes, servers };
+        let mut mesh = Self { nodes, key, etcd, redis, identity, processes, servers };
         try_join_all(mesh.processes.values_mut().map(Process::start)).await?;
         Ok(mesh)
     }
@@ -103,9 +110,10 @@ impl Mesh {
     }
 
     /// A connection to a node's own port.
-    pub(crate) fn channel(&self, node: &Node) -> Channel {
-        let uri: http::Uri = format!("http://{}", node.address).parse().expect("an address makes a URI");
-        Endpoint::from(uri).connect_lazy()
+    pub(crate) async fn channel(&self, node: &Node) -> Result<Channel> {
+        let uri = format!("http://{}", node.address).parse()?;
+        let connected = self.identity.connector().connect(node.role, &uri).await;
+        connected.map_err(|error| anyhow::anyhow!("{} cannot be reached: {error}", node.name))
     }
 
     /// The process of a node.
@@ -209,6 +217,28 @@ fn model_server(options: &Options, node: &Node) -> Launch {
         "inference.warm_up=200ms",
     ]));
     Launch { name: node.name.clone(), program: options.model_server.clone(), arguments, ready: Ready::Line }
+}
+
+/// Makes certificates for all roles. Returns the identity of a gateway.
+fn certificates(options: &Options, data: &Path) -> Result<Identity> {
+    let mut command = Command::new(&options.switchboard);
+    command.args(["certs", "dev", "--out"]).arg(data.join("certs"));
+    let done = command.stdin(Stdio::null()).output().context("cannot run switchboard")?;
+    ensure!(done.status.success(), "no certificates were made: {}", String::from_utf8_lossy(&done.stderr));
+    let at = |name: &str| data.join("certs").join(name);
+    let (certificate, key, authorities) = (at("gateway.pem"), at("gateway.key"), at("ca.pem"));
+    let config = identity::Config { certificate, key, authorities, ..identity::Config::default() };
+    Ok(Identity::load(&config)?)
+}
+
+/// The settings by which a node of `role` has its certificate.
+fn identity_of(role: &str, data: &Path) -> [String; 3] {
+    let at = |name: &str| data.join("certs").join(name).display().to_string();
+    [
+        format!("identity.certificate={}", at(&format!("{role}.pem"))),
+        format!("identity.key={}", at(&format!("{role}.key"))),
+        format!("identity.authorities={}", at("ca.pem")),
+    ]
 }
 
 /// The repository.

@@ -25,7 +25,9 @@ Usage: cargo xtask chaos [options]
   --rounds N        how often each is killed, and frozen (default: 1)
   --seconds N       how long etcd and Redis are away, and how long overload lasts (default: 60)
   --rate R          turns a second; without it 40 % of the knee, which is looked for first
-  --peers HOW       how nodes find each other (default: fixed)
+  --mesh KIND       fixed: nodes at addresses that are configured, in plain text; full: nodes that find each
+                    other in etcd and know each other by certificates, gateways that share Redis
+                    (default: fixed)
   --report FILE     where the report goes, in Markdown, with its figures as JSON beside it
                     (default: target/chaos/report.md)
 
