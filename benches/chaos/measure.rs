@@ -5,7 +5,7 @@ pub(crate) const WINDOW: f64 = 2.0;
 /// Seconds between the beginnings of two windows.
 const STEP: f64 = 0.25;
 /// Seconds for which it has to stay well to count as back.
-const STAY: f64 = 3.0;
+const STAY: f64 = 2.0;
 /// Fewer turns in a window say nothing.
 const FEWEST: usize = 5;
 
