@@ -149,14 +149,7 @@ impl Run {
         self.set(server, Fault::Pass);
         let at = load.now();
         sleep(CALM * 2).await;
-        let now = load.now();
-        marks.push(Mark {
-            what: format!("{server} is back"),
-            at,
-            cleared: now,
-            end: now,
-            note: String::new(),
-        });
+        marks.push(Mark::whole(&format!("{server} is back"), at, load.now(), String::new()));
         let mut section = self.end(&format!("{server} away"), load, &marks, &[]).await?;
         section.goals.push(Goal::most("turns lost", section.lost as f64, 0.0));
         Ok(Some(section))
