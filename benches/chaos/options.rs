@@ -61,7 +61,9 @@ pub(crate) enum Part {
 pub(crate) enum Kind {
     /// Nodes at addresses that the configuration names, in plain text, and nothing else.
     Fixed,
-    /// Nodes that find each other in etcd and know each other by certificates, and gateways that share Redis.
+    /// Nodes that find each other in etcd and know each other by certificates.
+    Etcd,
+    /// The same, and gateways that share Redis.
     Full,
 }
 
