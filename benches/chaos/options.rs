@@ -32,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',')]
     pub(crate) roles: Vec<String>,
     /// What the mesh is made of
-    #[arg(long, value_enum, default_value_t = Kind::Fixed)]
+    #[arg(long, value_enum, default_value_t = Kind::Full)]
     pub(crate) mesh: Kind,
     /// Where the report goes, in Markdown; its figures go beside it as JSON
     #[arg(long)]
@@ -61,9 +61,7 @@ pub(crate) enum Part {
 pub(crate) enum Kind {
     /// Nodes at addresses that the configuration names, in plain text, and nothing else.
     Fixed,
-    /// Nodes that find each other in etcd and know each other by certificates.
-    Etcd,
-    /// The same, and gateways that share Redis.
+    /// Nodes that find each other in etcd and know each other by certificates, and gateways that share Redis.
     Full,
 }
 

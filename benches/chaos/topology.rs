@@ -68,13 +68,11 @@ impl Mesh {
         let mut servers = Vec::new();
         let (mut etcd, mut redis) = (None, None);
         let mut identity = Identity::plain();
-        if options.mesh != Kind::Fixed {
+        if options.mesh == Kind::Full {
             let (server, proxy) = behind(etcd_server(&data, &mut ports)?, &logs).await?;
             servers.push(server);
             etcd = Some(proxy);
             identity = certificates(options, &data)?;
-        }
-        if options.mesh == Kind::Full {
             let (server, proxy) = behind(redis_server(&data, &mut ports)?, &logs).await?;
             servers.push(server);
             redis = Some(proxy);

@@ -27,7 +27,7 @@ Usage: cargo xtask chaos [options]
   --rate R          turns a second; without it 40 % of the knee, which is looked for first
   --mesh KIND       fixed: nodes at addresses that are configured, in plain text; full: nodes that find each
                     other in etcd and know each other by certificates, gateways that share Redis
-                    (default: fixed)
+                    (default: full)
   --report FILE     where the report goes, in Markdown, with its figures as JSON beside it
                     (default: target/chaos/report.md)
 
