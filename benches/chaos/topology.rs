@@ -192,6 +192,10 @@ fn switchboard(options: &Options, node: &Node, data: &Path) -> Launch {
         // The tenant is one, and what it may have at once is not the question here.
         "gateway.max_calls=8192",
         "gateway.max_calls_per_tenant=8192",
+        // Redis is asked at each call, and always says yes.
+        "gateway.rate.voice.per_second=100000",
+        "gateway.rate.chat.per_second=100000",
+        "gateway.rate.batch.per_second=100000",
         "conversation.max_conversations=1000000",
         // A question that was asked before costs as much as a new one.
         "embeddings.cache_mib=0",
