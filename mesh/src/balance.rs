@@ -182,6 +182,11 @@ impl Balancer {
         Arc::clone(&set)
     }
 
+    /// Whether every node is out.
+    fn none_is_up(&self) -> bool {
+        self.current().nodes.iter().all(|node| node.endpoint.state().health.out().is_some())
+    }
+
     /// The next node besides those tried; of those that have the model, if any node tells that it does.
     fn pick(self: &Arc<Self>, set: &Set, model: Option<&str>, tried: &[usize]) -> Option<usize> {
         if set.nodes.len() == 1 {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
+mod chaos;
 mod dependencies;
 mod doors;
 mod hub;

@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program talks to a person on stdout")]
 
 mod bench;
+mod chaos;
 mod debian;
 mod demo;
 mod install;
@@ -40,6 +41,7 @@ Commands:
   lint      Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
   bench     Set up, then run the benchmarks
   simulate  Simulate the mesh in trouble for hours, by seeds that replay
+  chaos     Set up, then kill, freeze, cut off and overload a mesh of real processes, and report
 
 `cargo xtask <command> --help` says more. The first run needs package registries within reach; once
 set up, every command works offline.";
@@ -117,6 +119,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "lint" => LINT_HELP,
         "bench" => BENCH_HELP,
         "simulate" => simulate::HELP,
+        "chaos" => chaos::HELP,
         "" | "help" | "-h" | "--help" => HELP,
         other => bail!("there is no command `{other}`\n\n{HELP}"),
     };
@@ -135,6 +138,7 @@ fn dispatch(command: &str, rest: &[String]) -> anyhow::Result<()> {
         "test" => test::run(&workspace, rest),
         "lint" => lint::run(&workspace, rest),
         "simulate" => simulate::run(&workspace, rest),
+        "chaos" => chaos::run(&workspace, rest),
         _ => bench::run(&workspace, rest),
     }
 }

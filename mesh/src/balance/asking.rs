@@ -104,7 +104,7 @@ impl Balancer {
             Err(refused) => {
                 if refused.refusal.answered() {
                     pass.succeeded();
-                } else {
+                } else if self.none_is_up() {
                     pass.failed();
                 }
                 refused.reply.map(|response| (response, None))

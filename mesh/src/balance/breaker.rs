@@ -2,11 +2,13 @@
 //!
 //! When calls keep failing for want of any node that can be reached, the circuit opens: calls fail at
 //! once, with word of when to try again. Then one call at a time is let through until one is answered.
+//! Many calls that fail with one node say nothing of the others: a connection that breaks ends all that it
+//! carried at the same moment.
 
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -79,6 +81,9 @@ pub(super) struct Breaker {
     threshold: u32,
     /// Closed and without failures, which spares most calls the lock.
     quiet: AtomicBool,
+    born: Instant,
+    /// When a node answered last, in milliseconds since `born`.
+    heard: AtomicU64,
     state: Mutex<State>,
     /// Told of each change.
     changed: Box<dyn Fn(Circuit) + Send + Sync>,
@@ -96,7 +101,8 @@ impl Breaker {
     pub(super) fn new(threshold: u32, changed: impl Fn(Circuit) + Send + Sync + 'static) -> Self {
         let state = State { circuit: Circuit::Closed, failures: 0, times: 0 };
         let (quiet, state) = (AtomicBool::new(true), Mutex::new(state));
-        Self { threshold, quiet, state, changed: Box::new(changed) }
+        let (born, heard) = (Instant::now(), AtomicU64::new(0));
+        Self { threshold, quiet, born, heard, state, changed: Box::new(changed) }
     }
 
     /// Lets a call through.
@@ -111,6 +117,7 @@ impl Breaker {
 
     /// A node answered.
     pub(super) fn succeeded(&self) {
+        self.heard.store(self.age(Instant::now()), Ordering::Relaxed);
         if !self.quiet.load(Ordering::Relaxed) {
             self.with(|state| *state = State { circuit: Circuit::Closed, failures: 0, times: 0 });
         }
@@ -119,6 +126,18 @@ impl Breaker {
     /// A call found no node that could be reached, or heard nothing.
     pub(super) fn failed(&self) {
         self.with(|state| state.failed(Instant::now(), self.threshold));
+    }
+
+    /// A call that was sent at `began` heard nothing. Where anybody was answered since, the role is not
+    /// down.
+    pub(super) fn silent(&self, began: Instant) {
+        if self.heard.load(Ordering::Relaxed) <= self.age(began) {
+            self.failed();
+        }
+    }
+
+    fn age(&self, at: Instant) -> u64 {
+        super::millis(at.saturating_duration_since(self.born))
     }
 
     pub(super) fn circuit(&self) -> Circuit {
@@ -210,6 +229,22 @@ mod tests {
             breaker.enter().unwrap_or_else(|_| panic!("let through")).succeeded();
         }
         assert_eq!(breaker.circuit(), Circuit::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_answered_others_meanwhile_is_not_down() {
+        let breaker = breaker();
+        let began = Instant::now();
+        tokio::time::advance(Duration::from_millis(700)).await;
+        breaker.succeeded();
+        for _ in 0..10 {
+            breaker.silent(began);
+        }
+        assert_eq!(breaker.circuit(), Circuit::Closed);
+        for _ in 0..3 {
+            breaker.silent(Instant::now());
+        }
+        assert!(matches!(breaker.circuit(), Circuit::Open { .. }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -157,7 +157,7 @@ impl Flight {
             self.balancer.is_out(&self.endpoint, Reason::Failures);
         }
         if silent {
-            self.balancer.breaker.failed();
+            self.balancer.breaker.silent(self.began);
         }
     }
 }

@@ -144,7 +144,7 @@ impl Conversations {
             return Ok(text);
         }
         let request = RedactRequest { text, conversation_id: conversation_id.to_owned() };
-        Ok(self.peers.policy.clone().redact(call.request(request)).await?.into_inner().text)
+        Ok(self.peers.policy.clone().redact(call.request_to_any(request)).await?.into_inner().text)
     }
 }
 

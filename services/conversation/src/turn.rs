@@ -140,7 +140,7 @@ impl Turn {
                 conversation_id: id.to_owned(),
                 locale: self.input.locale.clone(),
             };
-            Ok(policy.inspect(call.request(request)).await?.into_inner())
+            Ok(policy.inspect(call.request_to_any(request)).await?.into_inner())
         });
         let load = async {
             let tenant = call.tenant()?;
@@ -297,7 +297,7 @@ impl Turn {
             .run(
                 "retrieve",
                 call,
-                async |call: Call| Ok(knowledge.search(call.request(request)).await?.into_inner()),
+                async |call: Call| Ok(knowledge.search(call.request_to_any(request)).await?.into_inner()),
                 |found| format!("{} passages", found.hits.len()),
             )
             .await
@@ -376,7 +376,7 @@ impl Turn {
         let mut generation = self.peers.generation.clone();
         let opened = timing
             .limit(call, async |call: Call| {
-                Ok(generation.generate(call.request(request)).await?.into_inner())
+                Ok(generation.generate(call.request_to_any(request)).await?.into_inner())
             })
             .await;
         let mut stream = match opened {
@@ -491,7 +491,7 @@ impl Turn {
                     conversation_id: notes.conversation_id.clone(),
                     locale: self.input.locale.clone(),
                 };
-                Ok(policy.inspect(call.request(request)).await?.into_inner())
+                Ok(policy.inspect(call.request_to_any(request)).await?.into_inner())
             })
             .await;
         checks.took += began.elapsed();

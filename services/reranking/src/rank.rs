@@ -32,6 +32,8 @@ use crate::{
 const TABLE_FOR: Duration = Duration::from_secs(60);
 /// The part of a request's time that asking for the table may take.
 const TABLE_SHARE: u32 = 10;
+/// The time that a look whether there is a model by now has to itself.
+const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of the texts of one call: a quarter of gRPC's usual limit on a message.
 const BYTES_PER_CALL: usize = 1 << 20;
 /// Characters that a model-server takes of a candidate.
@@ -174,6 +176,12 @@ impl Reranker {
     /// What becomes of a request whose first call failed.
     fn without_a_score(&self, name: &str, status: Status) -> Result<Outcome, Status> {
         match status.code() {
+            // Who said a while ago that there is none said nothing new. A node that is frozen would else
+            // count as one that has a model and is slow.
+            Code::DeadlineExceeded if name.is_empty() && self.known().none_until.is_some() => {
+                self.known().none_until = Some(Instant::now() + self.config.look_again);
+                Ok(Outcome::NoModel)
+            }
             Code::DeadlineExceeded => {
                 let model = self.model_of(name).unwrap_or_else(|| name.to_owned());
                 Ok(Outcome::Scored { model, scores: Vec::new() })
@@ -235,8 +243,15 @@ impl Reranker {
         }
     }
 
+    /// Whether to believe that there is no model. When that was long ago, one request looks again; those
+    /// beside it do not wait for what it finds.
     fn is_none(&self) -> bool {
-        self.known().none_until.is_some_and(|until| Instant::now() < until)
+        let (mut known, now) = (self.known(), Instant::now());
+        let Some(until) = known.none_until else { return false };
+        if now >= until {
+            known.none_until = Some(now + LOOK.min(self.config.look_again));
+        }
+        now < until
     }
 
     fn model_of(&self, name: &str) -> Option<String> {

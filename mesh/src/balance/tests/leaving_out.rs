@@ -83,6 +83,33 @@ async fn a_node_that_stays_silent_goes_out() {
 }
 
 #[tokio::test]
+async fn many_calls_that_break_with_one_node_do_not_take_the_role_down() {
+    let (a, b) = (Fake::default(), Fake::default());
+    let (channel, mut nodes) = serve([&a, &b]).await;
+    while a.calls() == 0 || b.calls() == 0 {
+        assert_eq!(ask(&channel, As::One).await, Code::Ok);
+    }
+    for fake in [&a, &b] {
+        fake.hangs.store(true, Ordering::SeqCst);
+    }
+    let (calls, before) = (40, a.calls() + b.calls());
+    let mut open = tokio::task::JoinSet::new();
+    for _ in 0..calls {
+        let channel = channel.clone();
+        open.spawn(async move { ask(&channel, As::One).await });
+    }
+    until(|| a.calls() + b.calls() == before + calls).await;
+    b.hangs.store(false, Ordering::SeqCst);
+    // With it goes its connection, and all that it carried.
+    stop(nodes.remove(0)).await;
+    for _ in 0..10 {
+        assert_eq!(open.join_next().await.unwrap().unwrap(), Code::Unavailable);
+    }
+    assert_eq!(snapshot(&channel).breaker, "closed");
+    assert_eq!(ask(&channel, As::One).await, Code::Ok);
+}
+
+#[tokio::test]
 async fn failures_in_a_row_take_a_node_out_and_a_probe_brings_it_back() {
     let (a, b) = (Fake::with(Code::Internal), Fake::default());
     let (channel, nodes) = serve_with(quick(), [&a, &b]).await;

@@ -28,6 +28,8 @@ struct Fake {
     fails: Option<(usize, Code)>,
     profile: Vec<inference::ProfileCell>,
     gives: Gives,
+    /// It takes calls and says nothing.
+    frozen: Arc<Mutex<bool>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
@@ -52,6 +54,10 @@ impl InferenceService for Fake {
             calls.push(request.clone());
             calls.len() - 1
         };
+        let frozen = *self.frozen.lock().unwrap();
+        if frozen {
+            std::future::pending::<()>().await;
+        }
         if let Some((from, code)) = self.fails
             && number >= from
         {
@@ -288,6 +294,29 @@ async fn that_there_is_no_model_is_remembered_for_a_while() {
     assert_eq!(fake.calls.lock().unwrap().len(), 1);
     tokio::time::advance(Config::default().look_again).await;
     client.rerank(call("t").request(request(&["1", "5"]))).await.unwrap();
+    assert_eq!(fake.calls.lock().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_looks_again_whether_there_is_a_model_and_the_others_do_not_wait() {
+    let fake = Fake { fails: Some((0, Code::FailedPrecondition)), ..Fake::default() };
+    let mut client = client(Some(&fake), Config::default()).await;
+    let ask = || call("t").until(Deadline::after(Duration::from_millis(100))).request(request(&["1", "5"]));
+    client.rerank(ask()).await.unwrap();
+    tokio::time::advance(Config::default().look_again).await;
+    // By now the node is frozen.
+    *fake.frozen.lock().unwrap() = true;
+    let began = tokio::time::Instant::now();
+    let (mut first, mut second) = (client.clone(), client.clone());
+    let look = tokio::spawn(async move { first.rerank(ask()).await });
+    while fake.calls.lock().unwrap().len() == 1 {
+        tokio::task::yield_now().await;
+    }
+    let reply = second.rerank(ask()).await.unwrap().into_inner();
+    assert_eq!((reply.method(), began.elapsed()), (Method::None, Duration::ZERO));
+    // The one that looked says what is known, and not that a model was slow.
+    assert_eq!(look.await.unwrap().unwrap().into_inner().method(), Method::None);
+    client.rerank(ask()).await.unwrap();
     assert_eq!(fake.calls.lock().unwrap().len(), 2);
 }
 
