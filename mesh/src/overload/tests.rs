@@ -402,6 +402,32 @@ mod teaching {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_was_spent_on_sending_is_no_overload() {
+        let overload = known().await;
+        let before = teach(&overload, Some(Code::Ok), TAKES, 200).await;
+        let chat = call(Class::Chat);
+        let mut others = Vec::new();
+        for _ in 0..6 {
+            others.push(overload.admit(&chat, ECHO, None).await.unwrap());
+        }
+        for turn in 0..200 {
+            let (sender, frames) =
+                futures::channel::mpsc::unbounded::<Result<http_body::Frame<bytes::Bytes>, Status>>();
+            let mut place = overload.admit(&chat, ECHO, None).await.unwrap().unwrap();
+            let body = place.receive(Body::new(http_body_util::StreamBody::new(frames)));
+            tokio::time::advance(TAKES * 10).await;
+            // Every second one has come to the end when the time is over.
+            if turn % 2 == 0 {
+                drop(sender);
+                body.collect().await.unwrap();
+            }
+            place.end(Code::DeadlineExceeded);
+        }
+        let lane = overload.0.services.read().unwrap()["switchboard.test.v1.Test"].own.limit();
+        assert_eq!(lane, before);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_caller_who_still_sends_teaches_nothing() {
         let overload = known().await;
         let chat = call(Class::Chat);
