@@ -30,7 +30,8 @@ impl Balancer {
         tally.tried.push(index);
         let limit = self.patience(asked.set, &tally.tried);
         let began = Instant::now();
-        let first = self.attempt(asked.set, index, limit, model, asked.request());
+        let endpoint = &asked.set.nodes[index].endpoint;
+        let first = self.attempt(endpoint, limit, asked.call, model, asked.request());
         let kind = match asked.marks.hedged {
             true => self.latencies.of(asked.parts.uri.path(), model.map(AsRef::as_ref)),
             false => None,
@@ -46,7 +47,8 @@ impl Balancer {
             }
             if let Some(second) = self.second(asked, tally) {
                 tally.tried.push(second);
-                let other = self.attempt(asked.set, second, limit, model, asked.request());
+                let endpoint = &asked.set.nodes[second].endpoint;
+                let other = self.attempt(endpoint, limit, asked.call, model, asked.request());
                 return self.race(first, pin!(other), (&kind, began), tally).await;
             }
         }
