@@ -152,7 +152,7 @@ impl Balancer {
         call: &Call,
         marks: &Marks,
     ) -> Result<Result<Answered, Box<Refused>>, Status> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let mut tally = Tally::default();
         let mut round = 0;
@@ -161,8 +161,6 @@ impl Balancer {
                 if let Some((refusal, _)) = tally.last {
                     self.metrics.retried(refusal);
                 }
-                // Time has passed since the one before.
-                call.write(&mut parts.headers);
                 let asked = Asked { set: &set, parts: &parts, body: &body, call, marks };
                 if let Some(answered) = self.ask(&asked, index, &mut tally).await {
                     self.retries.earn();
@@ -207,7 +205,7 @@ impl Balancer {
         limit: Duration,
         call: &Call,
         model: Option<&Arc<str>>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Answered, Box<Refused>> {
         // Whoever waits for a connection is under way already, or a crowd would wait for one node.
         let mut flight = Flight::begin(self, endpoint, model, call.deadline);
@@ -218,6 +216,8 @@ impl Balancer {
                 return Err(Box::new(Refused::unsent(&self.role, reason.as_ref())));
             }
         };
+        // Not earlier: the connection took its time, and so did the nodes before.
+        call.write(request.headers_mut());
         let request = request.map(|body| flight.sent(channel.clone(), body));
         match outcome::read(channel.oneshot(request).await, &self.role) {
             Reply::Answer(response, code) => {

@@ -155,6 +155,34 @@ async fn a_slow_call_is_hedged_once_enough_is_known() {
     assert_eq!(ask_by(&channel, As::Any, &short(50)).await, Code::DeadlineExceeded);
 }
 
+/// Connections that take a while.
+struct Slow(Duration);
+
+impl Connect for Slow {
+    fn connect<'a>(&'a self, role: &'a str, uri: &'a Uri) -> Connecting<'a> {
+        Box::pin(async move {
+            tokio::time::sleep(self.0).await;
+            Plain.connect(role, uri).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_is_left_when_the_request_is_sent() {
+    const SLOW: Duration = Duration::from_millis(400);
+    for mark in [As::One, As::Any, As::Hedged] {
+        let fake = Fake::default();
+        let (uri, _guard) = testing::listen(&fake.mounted()).await;
+        let (_told, members) = watch::channel(told(vec![Member::at(uri)]));
+        let options = Options { connect: Arc::new(Slow(SLOW)), ..Options::default() };
+        let channel = Channel::discovered("test", members, options);
+        assert_eq!(ask_by(&channel, mark, &short(5000)).await, Code::Ok);
+        let heard = fake.heard.lock().unwrap().1[deadline::HEADER].clone();
+        let left = deadline::parse(&heard).unwrap();
+        assert!(left <= Duration::from_millis(5000) - SLOW, "{mark:?} {left:?}");
+    }
+}
+
 #[tokio::test]
 async fn hedges_are_capped() {
     let (a, b) = (Fake::default(), Fake::default());
