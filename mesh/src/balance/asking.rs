@@ -18,7 +18,7 @@ use super::{
     outcome::{self, Pushback, Refusal, Refused, Reply},
 };
 use crate::{
-    Call, deadline,
+    Call, Class, deadline,
     error::{self, Fault, Kind},
     telemetry,
 };
@@ -87,7 +87,9 @@ impl Balancer {
         let pass = self.breaker.enter().map_err(|again| {
             error::status(Down { role: self.role.to_string(), again: again.max(Duration::from_millis(10)) })
         })?;
-        let marks = Marks::of(request.extensions());
+        let mut marks = Marks::of(request.extensions());
+        // What nobody waits for is not worth the work of two nodes.
+        marks.hedged &= call.class != Class::Batch;
         let outcome = match marks.any {
             // On the heap, so that calls of the other kind are not as large as these.
             true => Box::pin(self.ask_any(set, request, call, &marks)).await?,

@@ -155,6 +155,21 @@ async fn a_slow_call_is_hedged_once_enough_is_known() {
     assert_eq!(ask_by(&channel, As::Any, &short(50)).await, Code::DeadlineExceeded);
 }
 
+#[tokio::test]
+async fn what_nobody_waits_for_is_not_hedged() {
+    let next_hangs = Arc::new(AtomicBool::new(false));
+    let fake = || Fake { next_hangs: Arc::clone(&next_hangs), ..Fake::default() };
+    let (a, b) = (fake(), fake());
+    let (channel, _nodes) = serve([&a, &b]).await;
+    for _ in 0..60 {
+        assert_eq!(ask(&channel, As::Hedged).await, Code::Ok);
+    }
+    next_hangs.store(true, Ordering::SeqCst);
+    let batch = short(100).with_class(Class::Batch);
+    assert_eq!(ask_by(&channel, As::Hedged, &batch).await, Code::DeadlineExceeded);
+    assert_eq!(a.calls() + b.calls(), 61);
+}
+
 /// Connections that take a while.
 struct Slow(Duration);
 
