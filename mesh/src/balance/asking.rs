@@ -165,7 +165,9 @@ impl Balancer {
                 }
                 let asked = Asked { set: &set, parts: &parts, body: &body, call, marks };
                 if let Some(answered) = self.ask(&asked, index, &mut tally).await {
-                    self.retries.earn();
+                    if outcome::is_ok(&answered.0) {
+                        self.retries.earn();
+                    }
                     return Ok(Ok(answered));
                 }
                 if !self.goes_on(&tally) {
@@ -262,6 +264,14 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    pub(super) fn method(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.marks.model.as_deref()
+    }
+
     pub(super) fn request(&self) -> Request<Body> {
         Request::from_parts(self.parts.clone(), Body::new(Full::new(self.body.clone())))
     }

@@ -136,6 +136,11 @@ pub(super) fn read(outcome: Result<Response<Body>, tonic::transport::Error>, rol
     Reply::Refused(Box::new(Refused { refusal, pushback, avoid, reply: Ok(response) }))
 }
 
+/// Whether a response is, or begins, what was asked for.
+pub(super) fn is_ok(response: &Response<Body>) -> bool {
+    telemetry::code_of(response).is_none_or(|code| code == Code::Ok)
+}
+
 /// Whether a code tells of a node that does not do its work.
 pub(super) fn is_failure(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss)

@@ -170,6 +170,34 @@ async fn what_nobody_waits_for_is_not_hedged() {
     assert_eq!(a.calls() + b.calls(), 61);
 }
 
+#[tokio::test]
+async fn errors_say_nothing_of_how_long_an_answer_takes() {
+    let next_hangs = Arc::new(AtomicBool::new(false));
+    let fake = || Fake { next_hangs: Arc::clone(&next_hangs), ..Fake::with(Code::InvalidArgument) };
+    let (a, b) = (fake(), fake());
+    let (channel, _nodes) = serve([&a, &b]).await;
+    for _ in 0..60 {
+        assert_eq!(ask(&channel, As::Hedged).await, Code::InvalidArgument);
+    }
+    next_hangs.store(true, Ordering::SeqCst);
+    assert_eq!(ask_by(&channel, As::Hedged, &short(100)).await, Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn errors_pay_for_no_retries() {
+    let fake = Fake::with(Code::Unavailable);
+    let (channel, _nodes) = serve_with(Config { retries: 2, ..Config::default() }, [&fake]).await;
+    assert_eq!(ask(&channel, As::Any).await, Code::Unavailable);
+    assert_eq!(fake.calls(), 2, "until half of the budget is gone");
+    fake.code.store(Code::InvalidArgument as u32, Ordering::SeqCst);
+    for _ in 0..40 {
+        assert_eq!(ask(&channel, As::Any).await, Code::InvalidArgument);
+    }
+    fake.code.store(Code::Unavailable as u32, Ordering::SeqCst);
+    assert_eq!(ask(&channel, As::Any).await, Code::Unavailable);
+    assert_eq!(fake.calls(), 43);
+}
+
 /// Connections that take a while.
 struct Slow(Duration);
 
