@@ -8,8 +8,11 @@ use mesh::{
     redis::{self, Redis},
     testing::RedisServer,
 };
-use proto::conversation::v1::{
-    ConverseRequest, ConverseResponse, conversation_service_client::ConversationServiceClient,
+use proto::{
+    conversation::v1::{
+        ConverseRequest, ConverseResponse, conversation_service_client::ConversationServiceClient,
+    },
+    embeddings::v1::{EmbedRequest, EmbedStreamRequest, embeddings_service_client::EmbeddingsServiceClient},
 };
 use serde_json::Value;
 use switchboard_mesh as mesh;
@@ -242,6 +245,31 @@ async fn a_busy_gateway_refuses_batch_and_chat_at_both_doors_and_lets_voice_in()
     open.clear();
     gateway.ask(&mesh.key, "chat").await.unwrap();
     assert_eq!(gateway.post(&mesh.key, "chat").await.status, 200);
+}
+
+#[tokio::test]
+async fn streams_that_are_open_keep_no_place_from_calls_that_are_soon_done() {
+    let mut mesh = Mesh::new();
+    mesh.ctx.overload = small();
+    let running = mesh.start_over(Config::default(), None).await;
+    let endpoint = transport::Endpoint::from_shared(format!("http://{}", running.grpc)).unwrap();
+    let mut client = EmbeddingsServiceClient::new(endpoint.connect().await.unwrap());
+    let with_key = |key: &str| key.parse::<tonic::metadata::MetadataValue<_>>().unwrap();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (asks, asked) = tokio::sync::mpsc::channel(1);
+        let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(asked));
+        request.metadata_mut().insert("x-api-key", with_key(&mesh.key));
+        asks.send(EmbedStreamRequest::default()).await.unwrap();
+        let mut answers = soon(client.embed_stream(request)).await.unwrap().into_inner();
+        assert!(soon(answers.message()).await.unwrap().is_some());
+        open.push((asks, answers));
+    }
+    for _ in 0..5 {
+        let mut request = Request::new(EmbedRequest::default());
+        request.metadata_mut().insert("x-api-key", with_key(&mesh.key));
+        soon(client.embed(request)).await.unwrap();
+    }
 }
 
 #[tokio::test]
