@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use config::{Config, Mode};
-use redis::{Cmd, FromRedisValue, Script};
+use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
 use tokio::{sync::watch, time::Instant};
 
 use self::{
@@ -302,9 +302,13 @@ impl State {
     }
 }
 
-/// Whether an error says that another connection is needed: this one broke, or the master is somewhere else.
+/// Whether an error says that another connection is needed: this one broke, or the master is somewhere else,
+/// which a server that became a replica tells by what it refuses.
 fn is_useless(error: &redis::RedisError) -> bool {
-    error.is_unrecoverable_error() || error.is_io_error() || error.is_cluster_error()
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || error.is_cluster_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// A connection on which the server has answered: that one stands says nothing of who is behind it.

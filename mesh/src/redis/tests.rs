@@ -134,6 +134,7 @@ async fn a_pause_that_is_shorter_than_silence_costs_no_connection() {
 enum Get {
     Swallows,
     HangsUp,
+    Refuses,
 }
 
 /// Serves until it is dropped with the runtime. Returns a way to it, and how many connections were made.
@@ -155,6 +156,7 @@ async fn odd_server(get: Get) -> (Redis, Arc<AtomicU32>) {
                             _ if !command.contains("\r\nGET\r\n") => "+PONG\r\n",
                             Get::Swallows => "",
                             Get::HangsUp => return,
+                            Get::Refuses => "-READONLY You can't write against a read only replica.\r\n",
                         };
                         let _ = stream.write_all(answer.as_bytes()).await;
                     }
@@ -167,7 +169,7 @@ async fn odd_server(get: Get) -> (Redis, Arc<AtomicU32>) {
 
 #[tokio::test]
 async fn a_server_that_takes_connections_and_is_of_no_use_is_left_alone_for_longer_each_time() {
-    for get in [Get::Swallows, Get::HangsUp] {
+    for get in [Get::Swallows, Get::HangsUp, Get::Refuses] {
         let (redis, connections) = odd_server(get).await;
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(1500) {
@@ -178,6 +180,19 @@ async fn a_server_that_takes_connections_and_is_of_no_use_is_left_alone_for_long
         let connections = connections.load(Ordering::SeqCst);
         assert!((2..=4).contains(&connections), "{connections}");
     }
+}
+
+#[tokio::test]
+async fn a_master_that_became_a_replica_is_looked_for_anew() {
+    let (server, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    set_and_get(&redis, "a").await.unwrap();
+    server.say(&format!("REPLICAOF 127.0.0.1 {}", other.port));
+    let error = set_and_get(&redis, "a").await.unwrap_err();
+    assert!(matches!(error, RedisError::Away(_)), "{error}");
+    assert!(!redis.is_up());
+    server.say("REPLICAOF NO ONE");
+    in_the_end(&redis, "b").await;
 }
 
 #[tokio::test]
