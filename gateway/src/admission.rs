@@ -8,8 +8,11 @@ use mesh::{
     redis::{self, Redis},
     testing::RedisServer,
 };
-use proto::conversation::v1::{
-    ConverseRequest, ConverseResponse, conversation_service_client::ConversationServiceClient,
+use proto::{
+    conversation::v1::{
+        ConverseRequest, ConverseResponse, conversation_service_client::ConversationServiceClient,
+    },
+    embeddings::v1::{EmbedRequest, EmbedStreamRequest, embeddings_service_client::EmbeddingsServiceClient},
 };
 use serde_json::Value;
 use switchboard_mesh as mesh;
@@ -116,7 +119,7 @@ async fn who_calls_too_often_is_refused_at_both_doors_and_told_when_to_come_back
     assert_eq!(gateway.post(&mesh.key, "chat").await.status, 200);
     let told = wait(&gateway.ask(&mesh.key, "chat").await.unwrap_err());
     assert!((Duration::from_secs(60)..=Duration::from_secs(100)).contains(&told), "{told:?}");
-    let refused = gateway.post(&mesh.key, "email").await;
+    let refused = gateway.post(&mesh.key, "social").await;
     assert_eq!(refused.status, 429);
     assert!(refused.retry_after.is_some_and(|seconds| (60..=100).contains(&seconds)));
     assert_eq!(refused.body["error"]["code"], "resource_exhausted");
@@ -124,6 +127,8 @@ async fn who_calls_too_often_is_refused_at_both_doors_and_told_when_to_come_back
     gateway.ask(&mesh.key, "voice").await.unwrap();
     gateway.ask(&mesh.key, "batch").await.unwrap();
     assert_eq!(gateway.post(&mesh.key, "voice").await.status, 200);
+    // Nobody waits for an answer by mail.
+    assert_eq!(gateway.post(&mesh.key, "email").await.status, 200);
 }
 
 #[tokio::test]
@@ -240,6 +245,31 @@ async fn a_busy_gateway_refuses_batch_and_chat_at_both_doors_and_lets_voice_in()
     open.clear();
     gateway.ask(&mesh.key, "chat").await.unwrap();
     assert_eq!(gateway.post(&mesh.key, "chat").await.status, 200);
+}
+
+#[tokio::test]
+async fn streams_that_are_open_keep_no_place_from_calls_that_are_soon_done() {
+    let mut mesh = Mesh::new();
+    mesh.ctx.overload = small();
+    let running = mesh.start_over(Config::default(), None).await;
+    let endpoint = transport::Endpoint::from_shared(format!("http://{}", running.grpc)).unwrap();
+    let mut client = EmbeddingsServiceClient::new(endpoint.connect().await.unwrap());
+    let with_key = |key: &str| key.parse::<tonic::metadata::MetadataValue<_>>().unwrap();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let (asks, asked) = tokio::sync::mpsc::channel(1);
+        let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(asked));
+        request.metadata_mut().insert("x-api-key", with_key(&mesh.key));
+        asks.send(EmbedStreamRequest::default()).await.unwrap();
+        let mut answers = soon(client.embed_stream(request)).await.unwrap().into_inner();
+        assert!(soon(answers.message()).await.unwrap().is_some());
+        open.push((asks, answers));
+    }
+    for _ in 0..5 {
+        let mut request = Request::new(EmbedRequest::default());
+        request.metadata_mut().insert("x-api-key", with_key(&mesh.key));
+        soon(client.embed(request)).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -85,8 +85,10 @@ pub(crate) async fn converse(
         body::json(&parts.headers, body, door.config.max_body_bytes, door.config.body_time).await?;
     let (message, budget) = ask.into_message()?;
     let deadline = budget.map_or(latest, |budget| latest.min(Deadline::after(budget.saturating_add(MARGIN))));
+    // As the turn will have it, so that it is counted and let in as what it is.
     let class = match message.channel() {
         conversation::Channel::Voice => Class::Voice,
+        conversation::Channel::Email => Class::Batch,
         _ => Class::Chat,
     };
     let call = Call::new(tenant, deadline).with_class(class);

@@ -54,6 +54,9 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Method whose time is bounded by `ingest_time`.
 const INGEST: &str = "/switchboard.knowledge.v1.KnowledgeService/Ingest";
 
+/// Method whose streams stay open while their caller has nothing to ask.
+const EMBED_STREAM: &str = "/switchboard.embeddings.v1.EmbeddingsService/EmbedStream";
+
 /// How metadata begins that only the mesh may set.
 const INTERNAL: &str = "x-switchboard-";
 
@@ -74,7 +77,9 @@ pub(crate) fn router(
         let pass = any(move |request: Request| forward(channel.clone(), request));
         routes = routes.route(&format!("/{service}/{{method}}"), pass);
     }
-    let stack = Stack::from_router(routes).limited(door.overload.clone());
+    // Their time is bounded here; it is for limits of their own.
+    let long_lived = [INGEST, EMBED_STREAM];
+    let stack = Stack::from_router(routes).limited(door.overload.clone()).long_lived(long_lived);
     let edge = Edge { door: Arc::clone(door), stack };
     Ok(Router::new().fallback(screen).with_state(edge))
 }

@@ -153,6 +153,9 @@ mod tests {
         let body = r#"{"text": "tell the call", "channel": "voice", "budget": {"whole_ms": 1500}}"#;
         let (_, _, turn) = send(mesh.http(Config::default()), ask(&mesh, body)).await;
         assert_eq!(turn["sentences"][1]["text"], "voice 4 Voice");
+        let body = r#"{"text": "tell the call", "channel": "email", "budget": {"whole_ms": 1500}}"#;
+        let (_, _, turn) = send(mesh.http(Config::default()), ask(&mesh, body)).await;
+        assert_eq!(turn["sentences"][1]["text"], "batch 4 Email");
         let config = Config { request_time: Duration::from_secs(3), ..Config::default() };
         let body = r#"{"text": "tell the call", "budget": {"whole_ms": 3e10}}"#;
         let (_, _, turn) = send(mesh.http(config), ask(&mesh, body)).await;

@@ -219,7 +219,8 @@ impl Call {
 }
 
 /// A request that may be asked of a second node while the first is slow; the first answer counts. For
-/// requests with one message and one reply that any node may answer.
+/// requests with one message and one reply that any node may answer. Calls of class batch are asked of one
+/// node all the same.
 #[must_use]
 pub fn hedged<T>(mut request: Request<T>) -> Request<T> {
     request.extensions_mut().insert(AnyNode);

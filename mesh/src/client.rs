@@ -106,7 +106,6 @@ impl Channel {
         let method = telemetry::Method::of(request.uri());
         let span = telemetry::client_span(&method);
         let mut recorder = Recorder::new(Side::Client, method, span.clone());
-        call.write(request.headers_mut());
         match call::model(request.extensions()) {
             Some(model) => request.headers_mut().insert(call::MODEL, model),
             // Nobody else says what is needed.
@@ -138,11 +137,15 @@ impl Channel {
 
     async fn send(
         self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         call: &Call,
     ) -> Result<(Response<Body>, Option<Flight>), Status> {
         match self.transport {
-            Transport::Local(slot) => Ok((slot.call(request).await?, None)),
+            Transport::Local(slot) => {
+                call.write(request.headers_mut());
+                Ok((slot.call(request).await?, None))
+            }
+            // It writes the call itself, each time that it sends it.
             Transport::Tcp(balancer) => balancer.send(request, call).await,
         }
     }

@@ -23,6 +23,7 @@ pub mod server;
 pub mod telemetry;
 pub mod terminal;
 pub mod testing;
+mod whole;
 
 pub use bootstrap::{Context, Mounted, StartError};
 pub use call::{Call, Class, Tenant};

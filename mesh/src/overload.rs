@@ -1,11 +1,12 @@
 //! How a node stays useful when it is asked for more than it can do: it does as much at once as it does
 //! best with, lets the most urgent calls go first, and refuses the rest early.
 //!
-//! Each gRPC service has a limit of its own, and each model of it that calls name with
-//! [`MODEL`](crate::call::MODEL): `gradient` learns it from how long calls take. A call beyond it waits
-//! for a moment, higher classes first and within a class each tenant in turn (`queue`); a part of the limit
-//! is kept for class voice. Who cannot be let in is RESOURCE_EXHAUSTED, with the time after which to try
-//! again. A call that was let in is under way to the end of its reply ([`Place`]).
+//! Each gRPC service has a limit of its own, and so has each method of it whose calls go on for long, and
+//! each model that calls name with [`MODEL`](crate::call::MODEL): `gradient` learns it from how long calls
+//! take. A call beyond it waits for a moment, higher classes first and within a class each tenant in turn
+//! (`queue`); a part of the limit is kept for class voice. Who cannot be let in is RESOURCE_EXHAUSTED, with
+//! the time after which to try again. A call that was let in is under way to the end of its reply
+//! ([`Place`]).
 //!
 //! It stands where calls enter a process: [`Stack`](crate::server::Stack) has it for listeners. A call that
 //! goes on to another role in the same process is not asked again: it was let in at the door, and
@@ -60,7 +61,7 @@ struct Shared {
     other: Arc<Lane>,
 }
 
-/// The limits of one service.
+/// The limits of one service, or of a method with limits of its own.
 struct Service {
     /// Of calls that name no model, or none that has answered yet.
     own: Arc<Lane>,
@@ -94,10 +95,42 @@ impl Overload {
     /// RESOURCE_EXHAUSTED with the time after which to try again, when the queue is full, or there is no
     /// room within [`Config::max_wait`] or so long before the deadline that an answer can be expected.
     pub async fn admit(&self, call: &Call, path: &str, model: Option<&str>) -> Result<Option<Place>, Status> {
-        if !self.0.config.enabled || ALWAYS.iter().any(|always| path.starts_with(always)) {
+        if !self.limits(path) {
             return Ok(None);
         }
         let service = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        self.admit_as(service, call, model).await
+    }
+
+    /// The same, of a method whose calls go on for long. It has a limit of its own from the first call on:
+    /// streams that are open and idle take no place of calls that are soon done, nor do they teach their
+    /// limit.
+    pub(crate) async fn admit_long(
+        &self,
+        call: &Call,
+        method: &'static str,
+        model: Option<&str>,
+    ) -> Result<Option<Place>, Status> {
+        if !self.limits(method) {
+            return Ok(None);
+        }
+        let name = method.trim_start_matches('/');
+        if !self.0.services.read().unwrap_or_else(PoisonError::into_inner).contains_key(name) {
+            self.learn(Known { service: name.into(), model: None });
+        }
+        self.admit_as(name, call, model).await
+    }
+
+    fn limits(&self, path: &str) -> bool {
+        self.0.config.enabled && !ALWAYS.iter().any(|always| path.starts_with(always))
+    }
+
+    async fn admit_as(
+        &self,
+        service: &str,
+        call: &Call,
+        model: Option<&str>,
+    ) -> Result<Option<Place>, Status> {
         let model = model.filter(|name| (1..=LONGEST_NAME).contains(&name.len()));
         let (lane, known) = self.lane(service, model);
         let permit = lane.admit(call).await.map_err(error::status)?;

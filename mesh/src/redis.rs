@@ -7,6 +7,7 @@
 
 mod config;
 mod connect;
+mod lateness;
 #[cfg(test)]
 mod tests;
 
@@ -16,20 +17,23 @@ use std::{
 };
 
 pub use config::{Config, Mode};
-use redis::{Cmd, FromRedisValue, Script};
+use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind};
 use tokio::{sync::watch, time::Instant};
 
-use self::connect::{Link, Source};
+use self::{
+    connect::{Link, Source},
+    lateness::Lateness,
+};
 use crate::config::Invalid;
 
-/// How long Redis is left alone after a connection to it failed; twice as long each further time, up to
-/// five times.
+/// How long Redis is left alone after a connection to it failed, or was of no use for this long; twice as
+/// long each further time, up to five times.
 const LEFT_ALONE: Duration = Duration::from_millis(200);
 /// How long a first attempt may take until calls that come meanwhile no longer wait for it.
 const FRESH: Duration = Duration::from_millis(100);
-/// A server that is connected is away when so many calls in a row got no answer, over so long a time: what
-/// is shorter is a pause, as it makes when it writes its memory to a disk.
-const SILENT: (u32, Duration) = (3, Duration::from_millis(100));
+/// While a Cluster has answered within this time, an error tells of one node of it, to which it connects
+/// again by itself.
+const WELL: Duration = Duration::from_secs(1);
 
 /// Why a call came to nothing.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -59,34 +63,41 @@ struct State {
     link: Way,
     /// Counts the connections, so that what an old one tells does not count against a new one.
     number: u64,
-    /// That Redis is away was said.
+    /// Attempts and connections since the last answer that came to nothing.
+    failures: u32,
+    /// That Redis is away was said, since its last answer.
     told: bool,
 }
 
 enum Way {
-    Up {
-        link: Link,
-        silent: Option<Silence>,
-    },
+    Up(Up),
     /// To be tried again at `at`.
     Down {
         at: Instant,
-        failures: u32,
         why: String,
     },
     /// Somebody is at it; the receiver tells when it is over.
     Connecting {
         over: watch::Receiver<()>,
-        failures: u32,
         since: Instant,
     },
 }
 
-/// Calls without an answer since the last one that had one.
-#[derive(Clone, Copy)]
-struct Silence {
+/// A connection, and what it was good for.
+struct Up {
+    link: Link,
     since: Instant,
-    calls: u32,
+    /// When a call was last answered.
+    answered: Option<Instant>,
+    late: Lateness,
+}
+
+impl Up {
+    /// Whether an error says nothing of the deployment as a whole.
+    fn stands(&self, now: Instant) -> bool {
+        let heard = self.answered.unwrap_or(self.since);
+        matches!(self.link, Link::Cluster(_)) && now.saturating_duration_since(heard) < WELL
+    }
 }
 
 impl Redis {
@@ -97,8 +108,8 @@ impl Redis {
     pub fn open(config: &Config) -> Result<Option<Self>, Invalid> {
         config.check()?;
         let Some(source) = Source::new(config)? else { return Ok(None) };
-        let link = Way::Down { at: Instant::now(), failures: 0, why: "not tried yet".into() };
-        let state = Mutex::new(State { link, number: 0, told: false });
+        let link = Way::Down { at: Instant::now(), why: "not tried yet".into() };
+        let state = Mutex::new(State { link, number: 0, failures: 0, told: false });
         Ok(Some(Self(Arc::new(Inner { source, connect_within: config.connect_timeout, state }))))
     }
 
@@ -135,7 +146,7 @@ impl Redis {
     /// Whether there is a connection, as far as is known.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(self.state().link, Way::Up { .. })
+        matches!(self.state().link, Way::Up(_))
     }
 
     async fn run<T>(
@@ -149,45 +160,55 @@ impl Redis {
         match tokio::time::timeout_at(until, work(link)).await {
             Ok(outcome) => self.judge(number, outcome),
             Err(_) => {
-                self.silent(number);
+                self.late(number);
                 Err(RedisError::Late)
             }
         }
     }
 
     fn judge<T>(&self, number: u64, outcome: redis::RedisResult<T>) -> Result<T, RedisError> {
-        let refused = match outcome {
-            // The master has moved, or the connection is of no use any more: connect anew.
-            Err(error)
-                if error.is_unrecoverable_error() || error.is_io_error() || error.is_cluster_error() =>
-            {
-                self.lost(number, 0, error.to_string());
-                return Err(RedisError::Away(error.to_string()));
+        match outcome {
+            Err(error) if is_useless(&error) => {
+                self.broke(number, &error);
+                Err(RedisError::Away(error.to_string()))
             }
-            refused => refused.map_err(|error| RedisError::Refused(error.to_string())),
-        };
-        if let State { link: Way::Up { silent, .. }, number: current, .. } = &mut *self.state()
-            && *current == number
-        {
-            *silent = None;
+            answer => {
+                self.answered(number);
+                answer.map_err(|error| RedisError::Refused(error.to_string()))
+            }
         }
-        refused
+    }
+
+    fn answered(&self, number: u64) {
+        let mut state = self.state();
+        if let Some(up) = state.up(number) {
+            up.late.answered();
+            up.answered = Some(Instant::now());
+            state.failures = 0;
+            state.told = false;
+        }
     }
 
     /// A call got no answer in its time.
-    fn silent(&self, number: u64) {
-        let now = Instant::now();
-        let away = match &mut *self.state() {
-            State { link: Way::Up { silent, .. }, number: current, .. } if *current == number => {
-                let silent = silent.get_or_insert(Silence { since: now, calls: 0 });
-                silent.calls += 1;
-                silent.calls >= SILENT.0 && now.duration_since(silent.since) >= SILENT.1
-            }
-            _ => false,
-        };
-        if away {
-            self.lost(number, 1, "it does not answer".into());
+    fn late(&self, number: u64) {
+        let mut state = self.state();
+        if state.up(number).is_some_and(|up| up.late.late(Instant::now())) {
+            let failures = state.failures + 1;
+            state.down(failures, "it does not answer".into());
         }
+    }
+
+    /// The connection of `number` is of no use any more: the next call makes another one, at once if this one
+    /// was of use for a while.
+    fn broke(&self, number: u64, error: &redis::RedisError) {
+        let (mut state, now) = (self.state(), Instant::now());
+        let failures = state.failures + 1;
+        let Some(up) = state.up(number) else { return };
+        if up.stands(now) {
+            return;
+        }
+        let served = up.answered.is_some() && now.saturating_duration_since(up.since) >= LEFT_ALONE;
+        state.down(if served { 0 } else { failures }, error.to_string());
     }
 
     /// A connection and its number. Waits for the one that is being made, unless it is known that Redis
@@ -197,19 +218,19 @@ impl Redis {
         loop {
             let mut over = {
                 let mut state = self.state();
-                let number = state.number;
+                let (number, failures) = (state.number, state.failures);
                 match &mut state.link {
-                    Way::Up { link, .. } => return Ok((link.clone(), number)),
+                    Way::Up(up) => return Ok((up.link.clone(), number)),
                     Way::Down { at, why, .. } if Instant::now() < *at => return away(why),
-                    Way::Connecting { failures, .. } if *failures > 0 => return away("it is tried again"),
+                    Way::Connecting { .. } if failures > 0 => return away("it is tried again"),
                     Way::Connecting { since, .. } if since.elapsed() > FRESH => {
                         return away("a connection takes long");
                     }
                     Way::Connecting { over, .. } => over.clone(),
-                    Way::Down { failures, why, .. } => {
-                        let (failures, why) = (*failures, std::mem::take(why));
+                    Way::Down { why, .. } => {
+                        let why = std::mem::take(why);
                         let (done, over) = watch::channel(());
-                        state.link = Way::Connecting { over: over.clone(), failures, since: Instant::now() };
+                        state.link = Way::Connecting { over: over.clone(), since: Instant::now() };
                         self.connect(done);
                         if failures > 0 {
                             return away(&why);
@@ -242,22 +263,15 @@ impl Redis {
         let mut state = self.state();
         tracing::info!("connected to Redis");
         state.number += 1;
-        state.told = false;
-        state.link = Way::Up { link, silent: None };
+        let late = Lateness::default();
+        state.link = Way::Up(Up { link, since: Instant::now(), answered: None, late });
     }
 
     /// The attempt that is under way came to nothing.
     fn failed(&self, why: String) {
         let mut state = self.state();
-        if let Way::Connecting { failures, .. } = state.link {
-            state.down(failures + 1, why);
-        }
-    }
-
-    /// The connection of `number` is of no use any more.
-    fn lost(&self, number: u64, failures: u32, why: String) {
-        let mut state = self.state();
-        if state.number == number && matches!(state.link, Way::Up { .. }) {
+        if let Way::Connecting { .. } = state.link {
+            let failures = state.failures + 1;
             state.down(failures, why);
         }
     }
@@ -268,19 +282,42 @@ impl Redis {
 }
 
 impl State {
+    /// The connection of `number`, while it is the one in use.
+    fn up(&mut self, number: u64) -> Option<&mut Up> {
+        match &mut self.link {
+            Way::Up(up) if self.number == number => Some(up),
+            _ => None,
+        }
+    }
+
+    /// Redis is away, for the time that so many failures call for.
     fn down(&mut self, failures: u32, why: String) {
         if !std::mem::replace(&mut self.told, true) {
             tracing::warn!(why, "Redis is away; what needs it goes on without");
         }
         let wait = LEFT_ALONE * 2_u32.pow(failures.saturating_sub(1).min(5));
         let at = Instant::now() + if failures == 0 { Duration::ZERO } else { wait };
-        self.link = Way::Down { at, failures, why };
+        self.failures = failures;
+        self.link = Way::Down { at, why };
     }
+}
+
+/// Whether an error says that another connection is needed: this one broke, or the master is somewhere else,
+/// which a server that became a replica tells by what it refuses.
+fn is_useless(error: &redis::RedisError) -> bool {
+    error.is_unrecoverable_error()
+        || error.is_io_error()
+        || error.is_cluster_error()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// A connection on which the server has answered: that one stands says nothing of who is behind it.
 async fn reach(source: &Source) -> redis::RedisResult<Link> {
     let mut link = source.connect().await?;
+    if let Link::Cluster(_) = link {
+        // It has told its slots. A PING goes to all nodes, and one that is away is not all of them.
+        return Ok(link);
+    }
     let answer = redis::cmd("PING").query_async::<redis::Value>(&mut link).await;
     match answer {
         Err(error) if error.is_io_error() || error.is_unrecoverable_error() => Err(error),

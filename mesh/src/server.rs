@@ -78,7 +78,8 @@ impl Stack {
 
     /// This stack with methods, `/package.Service/Method`, that go on for as long as their caller likes,
     /// besides watches of health and reflection: a call of them without a deadline has
-    /// [`deadline::LONGEST`] in place of [`deadline::DEFAULT`].
+    /// [`deadline::LONGEST`] in place of [`deadline::DEFAULT`], and each has a limit of its own on what is
+    /// done at once.
     #[must_use]
     pub fn long_lived(mut self, methods: impl IntoIterator<Item = &'static str>) -> Self {
         Arc::make_mut(&mut self.long_lived).extend(methods);
@@ -156,7 +157,10 @@ impl Stack {
     async fn admit(&self, call: &Call, uri: &Uri, headers: &HeaderMap) -> Result<Option<Place>, Status> {
         let Some(overload) = &self.overload else { return Ok(None) };
         let model = headers.get(call::MODEL).and_then(|name| name.to_str().ok());
-        overload.admit(call, uri.path(), model).await
+        match self.long_lived.get(uri.path()) {
+            Some(method) => overload.admit_long(call, method, model).await,
+            None => overload.admit(call, uri.path(), model).await,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 
 use super::{
     Balancer, Flight,
-    endpoint::CONNECT,
+    endpoint::{CONNECT, Endpoint},
     flight::is_late,
     lent::Lent,
     marks::Marks,
@@ -18,7 +18,7 @@ use super::{
     outcome::{self, Pushback, Refusal, Refused, Reply},
 };
 use crate::{
-    Call, deadline,
+    Call, Class, deadline,
     error::{self, Fault, Kind},
     telemetry,
 };
@@ -87,11 +87,13 @@ impl Balancer {
         let pass = self.breaker.enter().map_err(|again| {
             error::status(Down { role: self.role.to_string(), again: again.max(Duration::from_millis(10)) })
         })?;
-        let marks = Marks::of(request.extensions());
+        let mut marks = Marks::of(request.extensions());
+        // What nobody waits for is not worth the work of two nodes.
+        marks.hedged &= call.class != Class::Batch;
         let outcome = match marks.any {
             // On the heap, so that calls of the other kind are not as large as these.
             true => Box::pin(self.ask_any(set, request, call, &marks)).await?,
-            false => self.ask_one(&set, request, marks.model.as_ref()).await,
+            false => self.ask_one(&set, request, call, marks.model.as_ref()).await,
         };
         match outcome {
             Ok((response, flight)) => {
@@ -117,10 +119,11 @@ impl Balancer {
         self: &Arc<Self>,
         set: &Set,
         request: Request<Body>,
+        call: &Call,
         model: Option<&Arc<str>>,
     ) -> Result<Answered, Box<Refused>> {
-        if let [_] = set.nodes.as_slice() {
-            return self.attempt(set, 0, CONNECT, model, request).await;
+        if let [node] = set.nodes.as_slice() {
+            return self.attempt(&node.endpoint, CONNECT, call, model, request).await;
         }
         let (parts, mut body) = request.into_parts();
         let mut tally = Tally::default();
@@ -129,7 +132,7 @@ impl Balancer {
             let (lent, back) = Lent::new(body);
             let request = Request::from_parts(parts.clone(), Body::new(lent));
             let limit = self.patience(set, &tally.tried);
-            let refused = match self.attempt(set, index, limit, model, request).await {
+            let refused = match self.attempt(&set.nodes[index].endpoint, limit, call, model, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(refused) => refused,
             };
@@ -151,7 +154,7 @@ impl Balancer {
         call: &Call,
         marks: &Marks,
     ) -> Result<Result<Answered, Box<Refused>>, Status> {
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let mut tally = Tally::default();
         let mut round = 0;
@@ -160,11 +163,11 @@ impl Balancer {
                 if let Some((refusal, _)) = tally.last {
                     self.metrics.retried(refusal);
                 }
-                // Time has passed since the one before.
-                call.write(&mut parts.headers);
-                let asked = Asked { set: &set, parts: &parts, body: &body, marks };
+                let asked = Asked { set: &set, parts: &parts, body: &body, call, marks };
                 if let Some(answered) = self.ask(&asked, index, &mut tally).await {
-                    self.retries.earn();
+                    if outcome::is_ok(&answered.0) {
+                        self.retries.earn();
+                    }
                     return Ok(Ok(answered));
                 }
                 if !self.goes_on(&tally) {
@@ -202,15 +205,14 @@ impl Balancer {
     /// Carries a request to one node, and takes into account how that went.
     pub(super) async fn attempt(
         self: &Arc<Self>,
-        set: &Set,
-        index: usize,
+        endpoint: &Arc<Endpoint>,
         limit: Duration,
+        call: &Call,
         model: Option<&Arc<str>>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Answered, Box<Refused>> {
-        let endpoint = &set.nodes[index].endpoint;
         // Whoever waits for a connection is under way already, or a crowd would wait for one node.
-        let mut flight = Flight::begin(self, endpoint, model);
+        let mut flight = Flight::begin(self, endpoint, model, call.deadline);
         let channel = match endpoint.channel(self.connect.as_ref(), &self.role, limit).await {
             Ok(channel) => channel,
             Err(reason) => {
@@ -218,7 +220,9 @@ impl Balancer {
                 return Err(Box::new(Refused::unsent(&self.role, reason.as_ref())));
             }
         };
-        flight.sent(channel.clone());
+        // Not earlier: the connection took its time, and so did the nodes before.
+        call.write(request.headers_mut());
+        let request = request.map(|body| flight.sent(channel.clone(), body));
         match outcome::read(channel.oneshot(request).await, &self.role) {
             Reply::Answer(response, code) => {
                 flight.answered(code);
@@ -255,10 +259,19 @@ pub(super) struct Asked<'a> {
     pub(super) set: &'a Set,
     pub(super) parts: &'a Parts,
     pub(super) body: &'a Bytes,
+    pub(super) call: &'a Call,
     pub(super) marks: &'a Marks,
 }
 
 impl Asked<'_> {
+    pub(super) fn method(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.marks.model.as_deref()
+    }
+
     pub(super) fn request(&self) -> Request<Body> {
         Request::from_parts(self.parts.clone(), Body::new(Full::new(self.body.clone())))
     }

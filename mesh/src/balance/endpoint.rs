@@ -34,6 +34,8 @@ pub(super) struct Endpoint {
 pub(super) struct State {
     pub(super) loads: Loads,
     pub(super) health: Health,
+    /// When it last answered a call, with whatever.
+    pub(super) heard: Option<Instant>,
 }
 
 impl Endpoint {
@@ -42,7 +44,7 @@ impl Endpoint {
             id: member.id.clone(),
             uri: member.uri.clone(),
             started_at: member.about.started_at,
-            state: Mutex::new(State { loads: Loads::default(), health: Health::new(now) }),
+            state: Mutex::new(State { loads: Loads::default(), health: Health::new(now), heard: None }),
             link: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(()),
         }

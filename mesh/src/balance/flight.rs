@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http_body::Frame;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status, body::Body, transport::Channel};
 
 use super::{Balancer, endpoint::Endpoint, health::Reason, outcome};
-use crate::error;
+use crate::{Deadline, error, whole::Whole};
 
-/// A node that has not answered for this long when its caller gives up counts as failing; earlier, it is
-/// the caller who was in a hurry.
+/// A node that has not answered for this long when the time is over counts as failing; earlier, it is the
+/// caller who was in a hurry.
 const SILENCE: Duration = Duration::from_millis(500);
 /// How many times longer than by its estimate a node must have been silent as well.
 const PATIENCE: f64 = 4.0;
@@ -28,6 +28,8 @@ pub(crate) struct Flight {
     endpoint: Arc<Endpoint>,
     model: Option<Arc<str>>,
     began: Instant,
+    deadline: Deadline,
+    request: Whole,
     heard: bool,
     /// Keeps the connection of a node that is no member any more until its calls are done.
     link: Option<Channel>,
@@ -38,6 +40,7 @@ impl Flight {
         balancer: &Arc<Balancer>,
         endpoint: &Arc<Endpoint>,
         model: Option<&Arc<str>>,
+        deadline: Deadline,
     ) -> Self {
         let began = Instant::now();
         let mut state = endpoint.state();
@@ -47,19 +50,23 @@ impl Flight {
         // What was begun under one name must end under it.
         let model = model.filter(|_| apart).cloned();
         let (balancer, endpoint) = (Arc::clone(balancer), Arc::clone(endpoint));
-        Self { balancer, endpoint, model, began, heard: false, link: None }
+        Self { balancer, endpoint, model, began, deadline, request: Whole::Was, heard: false, link: None }
     }
 
-    /// The call is sent now; what it waited for a connection is not its latency.
-    pub(super) fn sent(&mut self, link: Channel) {
+    /// The call is sent now, with the body that is returned; what it waited for a connection is not its
+    /// latency.
+    pub(super) fn sent(&mut self, link: Channel, body: Body) -> Body {
         self.began = Instant::now();
         self.link = Some(link);
+        let (request, body) = Whole::watch(body);
+        self.request = request;
+        body
     }
 
     /// The node answered with `code`.
     pub(super) fn answered(&mut self, code: Code) {
         if is_late(code) {
-            // Whether the node or its caller noticed first makes no difference.
+            // The time is over, whoever noticed first: no answer.
             return;
         }
         self.heard = true;
@@ -80,6 +87,7 @@ impl Flight {
         {
             state.loads.note_having(model);
         }
+        state.heard = Some(now);
         let back = state.health.succeeded(now);
         drop(state);
         if back {
@@ -95,6 +103,7 @@ impl Flight {
         if let Some(model) = model {
             state.loads.note_lacking(model, now);
         }
+        state.heard = Some(now);
         state.health.succeeded(now);
     }
 
@@ -103,12 +112,18 @@ impl Flight {
         self.heard = true;
         let (now, config) = (Instant::now(), &self.balancer.config);
         let mut state = self.endpoint.state();
+        state.heard = Some(now);
         let (load, _) = state.loads.apart(self.model.as_ref(), now);
         load.penalise(config.penalty.max(avoid.unwrap_or_default()), now);
     }
 
     /// The node failed the call.
     pub(super) fn failed(&mut self, avoid: Option<Duration>) {
+        self.endpoint.state().heard = Some(Instant::now());
+        self.fails(avoid);
+    }
+
+    fn fails(&mut self, avoid: Option<Duration>) {
         self.heard = true;
         let (now, config) = (Instant::now(), &self.balancer.config);
         let mut state = self.endpoint.state();
@@ -123,7 +138,7 @@ impl Flight {
     /// The connection broke under the call: the node crashed, froze, or is cut off. Whether it is back
     /// already, a probe tells.
     pub(super) fn broke(&mut self) {
-        self.failed(None);
+        self.fails(None);
         let suspect = self.endpoint.state().health.suspect(Instant::now());
         if suspect {
             self.balancer.is_out(&self.endpoint, Reason::Connection);
@@ -141,16 +156,22 @@ impl Flight {
         self.began.elapsed()
     }
 
-    /// Nobody waits for the call any more, and the node said nothing.
+    /// Nobody waits for the call any more, and the node said nothing. It is to blame only if the caller
+    /// waited for as long as it had, and nobody else heard of the node meanwhile either.
     fn given_up(&mut self) {
+        // What is still being sent cannot be answered yet.
+        let Some(since) = self.request.since(self.began) else { return };
         let (now, config) = (Instant::now(), &self.balancer.config);
-        let took = now - self.began;
+        let took = now - since;
         let mut state = self.endpoint.state();
         let (load, _) = state.loads.apart(self.model.as_ref(), now);
         // Not the estimate, which others who gave up have raised.
         let known = load.typical().unwrap_or(super::UNKNOWN.as_secs_f64());
         load.at_least(took, now, config.decay);
-        let silent = took >= SILENCE && took.as_secs_f64() >= known * PATIENCE;
+        let silent = self.deadline.expired()
+            && state.heard.is_none_or(|at| at < since)
+            && took >= SILENCE
+            && took.as_secs_f64() >= known * PATIENCE;
         let out = silent && state.health.failed(now, config);
         drop(state);
         if out {

@@ -3,6 +3,7 @@
 use std::{
     pin::{Pin, pin},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::{Either, select};
@@ -11,8 +12,7 @@ use tokio::time::Instant;
 use super::{
     Balancer,
     asking::{Answered, Asked, Tally},
-    outcome::Refused,
-    percentile::Kind,
+    outcome::{self, Refused},
 };
 
 type Outcome = Result<Answered, Box<Refused>>;
@@ -30,28 +30,27 @@ impl Balancer {
         tally.tried.push(index);
         let limit = self.patience(asked.set, &tally.tried);
         let began = Instant::now();
-        let first = self.attempt(asked.set, index, limit, model, asked.request());
-        let kind = match asked.marks.hedged {
-            true => self.latencies.of(asked.parts.uri.path(), model.map(AsRef::as_ref)),
-            false => None,
+        let attempt = |index: usize| {
+            let endpoint = &asked.set.nodes[index].endpoint;
+            self.attempt(endpoint, limit, asked.call, model, asked.request())
         };
-        let Some(kind) = kind else {
+        let first = attempt(index);
+        if !asked.marks.hedged {
             return first.await.map_err(|refused| tally.note(refused)).ok();
-        };
+        }
         self.hedges.earn();
         let mut first = pin!(first);
-        if let Some(slow) = kind.slow() {
+        if let Some(slow) = self.latencies.slow(asked.method(), asked.model()) {
             if let Ok(outcome) = tokio::time::timeout(slow, &mut first).await {
-                return self.take(outcome, &kind, tally);
+                return self.take(outcome, asked, tally);
             }
             if let Some(second) = self.second(asked, tally) {
                 tally.tried.push(second);
-                let other = self.attempt(asked.set, second, limit, model, asked.request());
-                return self.race(first, pin!(other), (&kind, began), tally).await;
+                return self.race(first, pin!(attempt(second)), (asked, began), tally).await;
             }
         }
         let outcome = first.await;
-        self.take(outcome, &kind, tally)
+        self.take(outcome, asked, tally)
     }
 
     /// A node besides those tried, if a hedge can be paid for.
@@ -59,7 +58,7 @@ impl Balancer {
         if asked.set.nodes.len() <= tally.tried.len() || !self.retries.plenty() || !self.hedges.spend() {
             return None;
         }
-        let second = self.pick(asked.set, asked.marks.model.as_deref(), &tally.tried)?;
+        let second = self.pick(asked.set, asked.model(), &tally.tried)?;
         self.metrics.hedge_sent();
         Some(second)
     }
@@ -68,7 +67,7 @@ impl Balancer {
         &self,
         first: Pin<&mut F>,
         second: Pin<&mut S>,
-        (kind, began): (&Kind, Instant),
+        (asked, began): (&Asked<'_>, Instant),
         tally: &mut Tally,
     ) -> Option<Answered>
     where
@@ -76,34 +75,35 @@ impl Balancer {
         S: Future<Output = Outcome>,
     {
         match select(first, second).await {
-            Either::Left((Ok(answered), _)) => self.take(Ok(answered), kind, tally),
+            Either::Left((Ok(answered), _)) => self.take(Ok(answered), asked, tally),
             Either::Left((Err(refused), second)) => {
                 tally.note(refused);
                 self.won(second.await, tally)
             }
             Either::Right((Ok(answered), _)) => {
                 // The first would have taken at least as long.
-                kind.record(began.elapsed());
+                self.record(asked, &answered, began.elapsed());
                 self.won(Ok(answered), tally)
             }
             Either::Right((Err(refused), first)) => {
                 tally.note(refused);
                 let outcome = first.await;
-                self.take(outcome, kind, tally)
+                self.take(outcome, asked, tally)
             }
         }
     }
 
-    fn take(&self, outcome: Outcome, kind: &Kind, tally: &mut Tally) -> Option<Answered> {
-        match outcome {
-            Ok((response, flight)) => {
-                kind.record(flight.took());
-                Some((response, flight))
-            }
-            Err(refused) => {
-                tally.note(refused);
-                None
-            }
+    fn take(&self, outcome: Outcome, asked: &Asked<'_>, tally: &mut Tally) -> Option<Answered> {
+        let answered = outcome.map_err(|refused| tally.note(refused)).ok()?;
+        self.record(asked, &answered, answered.1.took());
+        Some(answered)
+    }
+
+    /// Takes in how long an answer took. An error is fast, and says nothing of that; and what has been
+    /// answered has a name that nobody made up.
+    fn record(&self, asked: &Asked<'_>, (response, _): &Answered, took: Duration) {
+        if outcome::is_ok(response) {
+            self.latencies.record(asked.method(), asked.model(), took);
         }
     }
 

@@ -142,6 +142,11 @@ pub(super) fn broken(code: Code, why: &str, role: &str) -> Status {
     }
 }
 
+/// Whether a response is, or begins, what was asked for.
+pub(super) fn is_ok(response: &Response<Body>) -> bool {
+    telemetry::code_of(response).is_none_or(|code| code == Code::Ok)
+}
+
 /// Whether a code tells of a node that does not do its work.
 pub(super) fn is_failure(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss)

@@ -75,40 +75,42 @@ fn border(bucket: usize) -> Duration {
     Duration::from_secs_f64(((bucket + 1) as f64 / 4.0).exp2() / 1e6)
 }
 
-/// The latencies of the kinds of calls that may be hedged.
+/// The latencies of the kinds of calls that may be hedged, by method and model.
 #[derive(Default)]
-pub(super) struct Latencies(RwLock<HashMap<String, Arc<Kind>>>);
-
-/// The latencies of one kind.
-pub(super) struct Kind(Mutex<Histogram>);
+pub(super) struct Latencies(RwLock<HashMap<String, Arc<Mutex<Histogram>>>>);
 
 impl Latencies {
-    /// The kind of calls of `method` for `model`; none when there are too many.
-    pub(super) fn of(&self, method: &str, model: Option<&str>) -> Option<Arc<Kind>> {
-        let name = match model {
-            Some(model) => format!("{method} {model}"),
-            None => method.to_owned(),
-        };
-        if let Some(kind) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&name) {
-            return Some(Arc::clone(kind));
+    /// How long a call of `method` for `model` may take before it counts as slow; none while that is not
+    /// known.
+    pub(super) fn slow(&self, method: &str, model: Option<&str>) -> Option<Duration> {
+        self.find(&name(method, model))?.lock().unwrap_or_else(PoisonError::into_inner).p95(Instant::now())
+    }
+
+    /// Takes in that an answer took `took`, unless there are too many kinds.
+    pub(super) fn record(&self, method: &str, model: Option<&str>, took: Duration) {
+        let (name, now) = (name(method, model), Instant::now());
+        if let Some(kind) = self.find(&name).or_else(|| self.add(name, now)) {
+            kind.lock().unwrap_or_else(PoisonError::into_inner).record(took, now);
         }
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Mutex<Histogram>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn add(&self, name: String, now: Instant) -> Option<Arc<Mutex<Histogram>>> {
         let mut kinds = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if kinds.len() >= KINDS && !kinds.contains_key(&name) {
             return None;
         }
-        let new = || Arc::new(Kind(Mutex::new(Histogram::new(Instant::now()))));
-        Some(Arc::clone(kinds.entry(name).or_insert_with(new)))
+        Some(Arc::clone(kinds.entry(name).or_insert_with(|| Arc::new(Mutex::new(Histogram::new(now))))))
     }
 }
 
-impl Kind {
-    pub(super) fn record(&self, took: Duration) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(took, Instant::now());
-    }
-
-    /// How long a call may take before it counts as slow; none while that is not known.
-    pub(super) fn slow(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).p95(Instant::now())
+fn name(method: &str, model: Option<&str>) -> String {
+    match model {
+        Some(model) => format!("{method} {model}"),
+        None => method.to_owned(),
     }
 }
 
@@ -145,9 +147,19 @@ mod tests {
     #[test]
     fn kinds_are_bounded() {
         let latencies = Latencies::default();
-        let known = (0..1000).filter(|n| latencies.of("m", Some(&n.to_string())).is_some()).count();
-        assert_eq!(known, KINDS);
-        assert!(latencies.of("m", Some("0")).is_some());
+        let kinds = || latencies.0.read().unwrap().len();
+        for n in 0..1000 {
+            assert_eq!(latencies.slow("m", Some(&n.to_string())), None);
+        }
+        assert_eq!(kinds(), 0, "who only asks takes no place");
+        for n in 0..1000 {
+            latencies.record("m", Some(&n.to_string()), FLOOR);
+        }
+        assert_eq!(kinds(), KINDS);
+        for _ in 0..ENOUGH {
+            latencies.record("m", Some("0"), FLOOR);
+        }
+        assert!(latencies.slow("m", Some("0")).is_some());
     }
 
     proptest! {

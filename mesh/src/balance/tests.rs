@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
-    Call, Channel, Deadline, Mounted, call,
+    Call, Channel, Class, Deadline, Mounted, call, deadline,
     discovery::{About, AboutModel, Member, Source},
     telemetry, testing,
 };

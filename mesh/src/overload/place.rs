@@ -2,19 +2,16 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use bytes::Bytes;
 use http_body::Frame;
 use pin_project_lite::pin_project;
-use tokio::time::Instant;
-use tonic::{Code, Status, body::Body};
+use tonic::{Code, body::Body};
 
 use super::{Known, Overload, lane::Permit};
-use crate::telemetry;
+use crate::{telemetry, whole::Whole};
 
 /// A call that was let in; it is under way until this is dropped.
 ///
@@ -25,31 +22,20 @@ pub struct Place {
     permit: Permit,
     /// The name to be learnt if the call is answered, since then something has that name.
     unknown: Option<(Overload, Known)>,
-    request: Request,
+    request: Whole,
     heard: bool,
-}
-
-/// What is known of the end of a request.
-enum Request {
-    /// It was there before the call was let in.
-    Whole,
-    /// It still comes.
-    Coming(Arc<OnceLock<Instant>>),
 }
 
 impl Place {
     pub(super) fn new(permit: Permit, unknown: Option<(Overload, Known)>) -> Self {
-        Self { permit, unknown, request: Request::Whole, heard: false }
+        Self { permit, unknown, request: Whole::Was, heard: false }
     }
 
     /// Watches for the end of the request.
     pub(crate) fn receive(&mut self, body: Body) -> Body {
-        if http_body::Body::is_end_stream(&body) {
-            return body;
-        }
-        let whole = Arc::new(OnceLock::new());
-        self.request = Request::Coming(Arc::clone(&whole));
-        Body::new(Received { inner: body, whole })
+        let (request, body) = Whole::watch(body);
+        self.request = request;
+        body
     }
 
     /// Notes that a message of the reply is there.
@@ -67,11 +53,7 @@ impl Place {
 
     /// The time since the request was there; none while it still comes.
     pub(super) fn took(&self) -> Option<Duration> {
-        let whole = match &self.request {
-            Request::Whole => self.permit.began,
-            Request::Coming(whole) => *whole.get()?,
-        };
-        Some(whole.elapsed())
+        self.request.since(self.permit.began).map(|since| since.elapsed())
     }
 
     /// Notes how the call ended, and ends it.
@@ -79,50 +61,15 @@ impl Place {
         match code {
             Code::Ok => self.message(),
             Code::ResourceExhausted => self.permit.overloaded(),
-            // Else it was the caller who allowed less time than calls need, or let a stream run out.
+            // Else it was the caller who allowed less time than calls need, sent for too long, or let a
+            // stream run out.
             Code::DeadlineExceeded
-                if !self.heard && self.permit.began.elapsed() >= self.permit.usual() * 2 =>
+                if !self.heard && self.took().is_some_and(|took| took >= self.permit.usual() * 2) =>
             {
                 self.permit.overloaded();
             }
             _ => {}
         }
-    }
-}
-
-pin_project! {
-    /// The body of a request, which notes when it is whole.
-    struct Received {
-        #[pin]
-        inner: Body,
-        whole: Arc<OnceLock<Instant>>,
-    }
-}
-
-impl http_body::Body for Received {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut this = self.project();
-        let frame = ready!(this.inner.as_mut().poll_frame(cx));
-        let ends = match &frame {
-            Some(Ok(frame)) => frame.is_trailers() || this.inner.is_end_stream(),
-            Some(Err(_)) => false,
-            None => true,
-        };
-        if ends {
-            this.whole.get_or_init(Instant::now);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
     }
 }
 

@@ -267,6 +267,29 @@ async fn models_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_that_go_on_take_no_place_of_other_calls_and_do_not_teach_their_limit() {
+    let (_open, closed) = watch::channel(false);
+    let overload = Overload::new(small());
+    let stack = Stack::from_router(role(closed)).limited(overload.clone()).long_lived([STREAM]);
+    let (open, _) = watch::channel(false);
+    let rig = Rig { overload, stack, open };
+    let chat = call(Class::Chat);
+    // From the first call on, which nobody has answered yet.
+    let first = rig.send(STREAM, &chat, None).await;
+    assert_eq!(rig.overload.0.other.in_flight(), 0);
+    assert_eq!(rig.whole(ECHO, &chat, None).await, Some(Code::Ok));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let mut body = first.into_body();
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(rig.whole(ECHO, &chat, None).await, Some(Code::Ok));
+    let lane = |name| rig.overload.lane(name, None).0;
+    let streams = lane(STREAM.trim_start_matches('/'));
+    assert_eq!((streams.in_flight(), rig.lane(None).in_flight()), (1, 0));
+    let short = chat.until(Deadline::after(Duration::from_millis(250)));
+    assert_eq!(rig.whole(STREAM, &short, None).await, Some(Code::ResourceExhausted), "they have a limit too");
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_that_are_made_up_get_no_limit_of_their_own() {
     let rig = Rig::known(Config::default(), None).await;
     let chat = call(Class::Chat);
@@ -399,6 +422,32 @@ mod teaching {
         assert_eq!(hasty, before);
         let late = teach(&overload, Some(Code::DeadlineExceeded), TAKES * 3, 400).await;
         assert!(late < before, "{late} of {before}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_was_spent_on_sending_is_no_overload() {
+        let overload = known().await;
+        let before = teach(&overload, Some(Code::Ok), TAKES, 200).await;
+        let chat = call(Class::Chat);
+        let mut others = Vec::new();
+        for _ in 0..6 {
+            others.push(overload.admit(&chat, ECHO, None).await.unwrap());
+        }
+        for turn in 0..200 {
+            let (sender, frames) =
+                futures::channel::mpsc::unbounded::<Result<http_body::Frame<bytes::Bytes>, Status>>();
+            let mut place = overload.admit(&chat, ECHO, None).await.unwrap().unwrap();
+            let body = place.receive(Body::new(http_body_util::StreamBody::new(frames)));
+            tokio::time::advance(TAKES * 10).await;
+            // Every second one has come to the end when the time is over.
+            if turn % 2 == 0 {
+                drop(sender);
+                body.collect().await.unwrap();
+            }
+            place.end(Code::DeadlineExceeded);
+        }
+        let lane = overload.0.services.read().unwrap()["switchboard.test.v1.Test"].own.limit();
+        assert_eq!(lane, before);
     }
 
     #[tokio::test(start_paused = true)]

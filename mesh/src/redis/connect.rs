@@ -89,7 +89,9 @@ impl Source {
                     .connection_timeout(config.connect_timeout)
                     // Whoever calls has a deadline of its own.
                     .response_timeout(Duration::from_secs(60))
-                    .retries(3);
+                    // A node that is away costs the calls for its slots no time. Nor does it connect to
+                    // it the later: that goes on besides all calls.
+                    .retries(0);
                 if !user.is_empty() {
                     builder = builder.username(user);
                 }

@@ -1,8 +1,15 @@
 mod tls;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use redis::cmd;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::*;
 use crate::{
@@ -120,6 +127,91 @@ async fn a_pause_that_is_shorter_than_silence_costs_no_connection() {
         .map(|_| async { redis.query::<()>(&cmd("PING"), Duration::from_millis(20)).await.unwrap_err() });
     futures::future::join_all(late).await;
     assert!(redis.is_up());
+}
+
+/// What a server that answers all else does with a GET.
+#[derive(Clone, Copy)]
+enum Get {
+    Swallows,
+    HangsUp,
+    Refuses,
+}
+
+/// Serves until it is dropped with the runtime. Returns a way to it, and how many connections were made.
+async fn odd_server(get: Get) -> (Redis, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let redis = open(&config(Mode::Single, vec![listener.local_addr().unwrap().to_string()]));
+    let connections = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    let said = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    // A command begins with an asterisk, and none of these has another one.
+                    for command in said.split('*').skip(1) {
+                        let answer = match get {
+                            _ if !command.contains("\r\nGET\r\n") => "+PONG\r\n",
+                            Get::Swallows => "",
+                            Get::HangsUp => return,
+                            Get::Refuses => "-READONLY You can't write against a read only replica.\r\n",
+                        };
+                        let _ = stream.write_all(answer.as_bytes()).await;
+                    }
+                }
+            });
+        }
+    });
+    (redis, connections)
+}
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_is_of_no_use_is_left_alone_for_longer_each_time() {
+    for get in [Get::Swallows, Get::HangsUp, Get::Refuses] {
+        let (redis, connections) = odd_server(get).await;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(1500) {
+            redis.query::<()>(cmd("GET").arg("a"), Duration::from_millis(20)).await.unwrap_err();
+            tokio::task::yield_now().await;
+        }
+        // At once, after 0.2, 0.4 and 0.8 seconds; and each swallows for 0.1 first.
+        let connections = connections.load(Ordering::SeqCst);
+        assert!((2..=4).contains(&connections), "{connections}");
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_became_a_replica_is_looked_for_anew() {
+    let (server, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let redis = open(&config(Mode::Single, vec![server.address()]));
+    set_and_get(&redis, "a").await.unwrap();
+    server.say(&format!("REPLICAOF 127.0.0.1 {}", other.port));
+    let error = set_and_get(&redis, "a").await.unwrap_err();
+    assert!(matches!(error, RedisError::Away(_)), "{error}");
+    assert!(!redis.is_up());
+    server.say("REPLICAOF NO ONE");
+    in_the_end(&redis, "b").await;
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_that_is_away_costs_its_own_slots_only_and_no_time() {
+    let mut nodes = RedisServer::cluster();
+    let redis = open(&config(Mode::Cluster, vec![nodes[0].address(), nodes[1].address()]));
+    set_and_get(&redis, "a").await.unwrap();
+    nodes[2].kill();
+    let (mut answered, mut away) = (0, 0);
+    for key in 0..60 {
+        let began = Instant::now();
+        match set_and_get(&redis, &format!("key-{key}")).await {
+            Ok(_) => answered += 1,
+            Err(RedisError::Away(_)) => away += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    }
+    assert!(answered >= 30 && away >= 10, "{answered} {away}");
 }
 
 #[tokio::test]

@@ -152,9 +152,7 @@ impl Embedder {
         let message = ModelRequest { model, texts, prompt, ..ModelRequest::default() };
         let mut tried = 0;
         let reply = loop {
-            let request = call.request_for(&message.model, message.clone());
-            // What nobody waits for is not worth the work of two nodes.
-            let request = if call.class == Class::Batch { request } else { hedged(request) };
+            let request = hedged(call.request_for(&message.model, message.clone()));
             match self.inference.clone().embed(request).await {
                 Ok(reply) => break reply.into_inner(),
                 Err(status) => {

@@ -156,6 +156,77 @@ async fn a_slow_call_is_hedged_once_enough_is_known() {
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_is_not_hedged() {
+    let next_hangs = Arc::new(AtomicBool::new(false));
+    let fake = || Fake { next_hangs: Arc::clone(&next_hangs), ..Fake::default() };
+    let (a, b) = (fake(), fake());
+    let (channel, _nodes) = serve([&a, &b]).await;
+    for _ in 0..60 {
+        assert_eq!(ask(&channel, As::Hedged).await, Code::Ok);
+    }
+    next_hangs.store(true, Ordering::SeqCst);
+    let batch = short(100).with_class(Class::Batch);
+    assert_eq!(ask_by(&channel, As::Hedged, &batch).await, Code::DeadlineExceeded);
+    assert_eq!(a.calls() + b.calls(), 61);
+}
+
+#[tokio::test]
+async fn errors_say_nothing_of_how_long_an_answer_takes() {
+    let next_hangs = Arc::new(AtomicBool::new(false));
+    let fake = || Fake { next_hangs: Arc::clone(&next_hangs), ..Fake::with(Code::InvalidArgument) };
+    let (a, b) = (fake(), fake());
+    let (channel, _nodes) = serve([&a, &b]).await;
+    for _ in 0..60 {
+        assert_eq!(ask(&channel, As::Hedged).await, Code::InvalidArgument);
+    }
+    next_hangs.store(true, Ordering::SeqCst);
+    assert_eq!(ask_by(&channel, As::Hedged, &short(100)).await, Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn errors_pay_for_no_retries() {
+    let fake = Fake::with(Code::Unavailable);
+    let (channel, _nodes) = serve_with(Config { retries: 2, ..Config::default() }, [&fake]).await;
+    assert_eq!(ask(&channel, As::Any).await, Code::Unavailable);
+    assert_eq!(fake.calls(), 2, "until half of the budget is gone");
+    fake.code.store(Code::InvalidArgument as u32, Ordering::SeqCst);
+    for _ in 0..40 {
+        assert_eq!(ask(&channel, As::Any).await, Code::InvalidArgument);
+    }
+    fake.code.store(Code::Unavailable as u32, Ordering::SeqCst);
+    assert_eq!(ask(&channel, As::Any).await, Code::Unavailable);
+    assert_eq!(fake.calls(), 43);
+}
+
+/// Connections that take a while.
+struct Slow(Duration);
+
+impl Connect for Slow {
+    fn connect<'a>(&'a self, role: &'a str, uri: &'a Uri) -> Connecting<'a> {
+        Box::pin(async move {
+            tokio::time::sleep(self.0).await;
+            Plain.connect(role, uri).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_told_what_is_left_when_the_request_is_sent() {
+    const SLOW: Duration = Duration::from_millis(400);
+    for mark in [As::One, As::Any, As::Hedged] {
+        let fake = Fake::default();
+        let (uri, _guard) = testing::listen(&fake.mounted()).await;
+        let (_told, members) = watch::channel(told(vec![Member::at(uri)]));
+        let options = Options { connect: Arc::new(Slow(SLOW)), ..Options::default() };
+        let channel = Channel::discovered("test", members, options);
+        assert_eq!(ask_by(&channel, mark, &short(5000)).await, Code::Ok);
+        let heard = fake.heard.lock().unwrap().1[deadline::HEADER].clone();
+        let left = deadline::parse(&heard).unwrap();
+        assert!(left <= Duration::from_millis(5000) - SLOW, "{mark:?} {left:?}");
+    }
+}
+
+#[tokio::test]
 async fn hedges_are_capped() {
     let (a, b) = (Fake::default(), Fake::default());
     let (channel, _nodes) = serve_with(Config { hedges: 0.0, ..Config::default() }, [&a, &b]).await;

@@ -82,6 +82,61 @@ async fn a_node_that_stays_silent_goes_out() {
     assert_eq!(ask(&channel, As::One).await, Code::Unavailable);
 }
 
+/// A node that hangs, of which it is known that it usually answers at once.
+async fn hanging() -> (Fake, Channel, (Uri, DropGuard)) {
+    let fake = Fake::default();
+    let (channel, mut nodes) = serve([&fake]).await;
+    assert_eq!(ask(&channel, As::One).await, Code::Ok);
+    fake.hangs.store(true, Ordering::SeqCst);
+    (fake, channel, nodes.remove(0))
+}
+
+fn assert_well(channel: &Channel) {
+    let known = snapshot(channel);
+    assert_eq!((known.breaker, known.nodes[0].reason), ("closed", None));
+}
+
+#[tokio::test]
+async fn callers_who_leave_early_say_nothing_of_a_node() {
+    let (_fake, channel, _node) = hanging().await;
+    let call = testing::call("acme");
+    let leave = |_| tokio::time::timeout(Duration::from_millis(600), ask_by(&channel, As::One, &call));
+    let left = futures::future::join_all((0..10).map(leave)).await;
+    assert!(left.iter().all(Result::is_err));
+    assert_well(&channel);
+}
+
+#[tokio::test]
+async fn a_node_that_answers_others_is_not_silent() {
+    let (fake, channel, _node) = hanging().await;
+    let call = short(700);
+    let calls = futures::future::join_all((0..10).map(|_| ask_by(&channel, As::One, &call)));
+    let others = async {
+        until(|| fake.calls() == 11).await;
+        fake.hangs.store(false, Ordering::SeqCst);
+        assert_eq!(ask(&channel, As::One).await, Code::Ok);
+    };
+    let (codes, ()) = tokio::join!(calls, others);
+    assert!(codes.iter().all(|code| *code == Code::DeadlineExceeded), "{codes:?}");
+    assert_well(&channel);
+}
+
+#[tokio::test]
+async fn who_still_sends_has_not_been_kept_waiting() {
+    let (_fake, channel, _node) = hanging().await;
+    let send = |_| {
+        let endless = futures::stream::pending::<Result<http_body::Frame<Bytes>, Status>>();
+        let body = Body::new(http_body_util::StreamBody::new(endless));
+        let mut request = Request::post("http://mesh/switchboard.test.v1.Test/Ask").body(body).unwrap();
+        request.extensions_mut().insert(short(700));
+        channel.clone().oneshot(request)
+    };
+    for response in futures::future::join_all((0..10).map(send)).await {
+        assert_eq!(telemetry::code_of(&response.unwrap()), Some(Code::DeadlineExceeded));
+    }
+    assert_well(&channel);
+}
+
 #[tokio::test]
 async fn many_calls_that_break_with_one_node_do_not_take_the_role_down() {
     let (a, b) = (Fake::default(), Fake::default());
