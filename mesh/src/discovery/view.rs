@@ -11,9 +11,7 @@
 //!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
 //!    write there, and calls to nodes that are gone fail no less without them. Each return of the registry
 //!    begins the time anew, but not without end.
-//! 4. At all other times a node that the registry says is gone is removed at once, unless fewer than half were
-//!    left of those that were there within `settle`: it is missing then. That so many end together is less
-//!    likely than that they cannot reach the registry and their leases ran out.
+//! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
 //! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was, as far as
 //!    there is room. Where there is not, nodes that are missing give way first, then the last by id.
@@ -195,13 +193,13 @@ impl View {
     /// there is room now for nodes that were left out.
     pub(super) fn delete(&self, role: &str, id: &str, now: Instant) -> bool {
         let mut inner = self.inner();
-        let (settling, window) = (inner.settling.is_some_and(|until| now < until), inner.settle);
+        let settling = inner.settling.is_some_and(|until| now < until);
         let Some(known) = inner.roles.get_mut(role) else { return false };
         if known.get(id).is_none() {
             // One that could not be used has made room as well, or is one of those that were left out.
             return known.cut;
         }
-        if settling || known.is_exodus(now, window) {
+        if settling {
             known.miss(id, now);
         } else {
             known.remove(id);

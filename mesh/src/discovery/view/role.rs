@@ -1,6 +1,6 @@
 //! What is known of the nodes of one role.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
@@ -16,8 +16,6 @@ pub(super) struct Role {
     pub(super) cut: bool,
     /// Whether there is another set of nodes and addresses than when this was last asked.
     changed: bool,
-    /// Since when nodes that are there are counted, and the most that there were since.
-    most: Option<(Instant, usize)>,
 }
 
 pub(super) struct Entry {
@@ -90,17 +88,6 @@ impl Role {
             self.bytes -= gone.node.bytes;
             self.changed = true;
         }
-    }
-
-    /// Whether, were one more node gone, fewer than half would be left of those that were there within `window`.
-    pub(super) fn is_exodus(&mut self, now: Instant, window: Duration) -> bool {
-        let there = self.nodes.values().filter(|entry| entry.missing.is_none()).count();
-        let (since, most) = match self.most {
-            Some((since, most)) if now < since + window => (since, most.max(there)),
-            _ => (now, there),
-        };
-        self.most = Some((since, most));
-        there.saturating_sub(1) * 2 < most
     }
 
     /// The registry says that a node is gone, which need not be true.

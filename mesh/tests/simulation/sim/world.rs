@@ -48,7 +48,7 @@ const ROLE: &str = "toy";
 const STARTED: Duration = Duration::from_secs(5);
 /// How long a slow registry takes for each answer: less than anybody waits for it. Where nodes give it up and the
 /// caller does not, their leases end, and the caller believes that they are gone.
-const SLOW: Duration = Duration::from_secs(4);
+const SLOW: Duration = Duration::from_secs(2);
 
 fn name(node: usize) -> String {
     format!("node-{node}")
