@@ -13,6 +13,10 @@ use crate::{
 
 /// How long a rate is tried.
 const TRY: Duration = Duration::from_secs(4);
+/// The same near to where turns are late: for a few seconds queues take more than can be done.
+const LONG_TRY: Duration = Duration::from_secs(8);
+/// More tries after doubling.
+const TRIES: usize = 2;
 /// Turns a second that the mesh is not busy with.
 const IDLE: f64 = 8.0;
 /// How many times its idle p99 a rate may cost.
@@ -66,43 +70,44 @@ pub(crate) async fn find(client: &Arc<Client>, questions: &Arc<Vec<String>>) -> 
     say(&format!("knee: {IDLE} turns/s: p99 {:.0} ms", idle.p99 * 1e3));
     let limit = idle.p99 * SLOWER;
     let mut tried: Vec<(f64, Tried)> = vec![(IDLE, idle)];
-    let mut rate = IDLE;
+    let mut rate = IDLE * 2.0;
     while rate < MOST && tried.last().is_some_and(|(_, last)| last.good >= GOOD) {
         rate *= 2.0;
-        tried.push((rate, bears(client, questions, rate).await?));
+        tried.push((rate, bears(client, questions, rate, TRY).await?));
     }
     let fast = |tried: &Tried| tried.good >= GOOD && tried.p99 <= limit;
-    let slow = bisect(client, questions, &mut tried, fast).await?;
-    let late = bisect(client, questions, &mut tried, |tried| tried.good >= GOOD).await?;
+    let slow = bisect(client, questions, &mut tried, TRY, fast).await?;
+    let late = bisect(client, questions, &mut tried, LONG_TRY, |tried| tried.good >= GOOD).await?;
     Ok(Knee { slow, late })
 }
 
-async fn bears(client: &Arc<Client>, questions: &Arc<Vec<String>>, rate: f64) -> Result<Tried> {
-    let tried = sum_up(&ask(client, questions, rate, TRY).await?);
+async fn bears(
+    client: &Arc<Client>,
+    questions: &Arc<Vec<String>>,
+    rate: f64,
+    time: Duration,
+) -> Result<Tried> {
+    let tried = sum_up(&ask(client, questions, rate, time).await?);
     let (good, p99) = (tried.good * 100.0, tried.p99 * 1e3);
     say(&format!("knee: {rate:.0} turns/s: in time {good:.1} %, p99 {p99:.0} ms"));
     Ok(tried)
 }
 
-/// The highest rate below the lowest that is not well, by three more tries at most.
+/// The highest rate below the lowest that is not well, by a few more tries.
 async fn bisect(
     client: &Arc<Client>,
     questions: &Arc<Vec<String>>,
     tried: &mut Vec<(f64, Tried)>,
+    time: Duration,
     well: impl Fn(&Tried) -> bool,
 ) -> Result<f64> {
-    for _ in 0..=3 {
+    for left in (0..=TRIES).rev() {
         tried.sort_by(|a, b| a.0.total_cmp(&b.0));
         let first = tried.iter().position(|(_, tried)| !well(tried)).unwrap_or(tried.len());
         let low = tried[..first].last().map_or(IDLE, |(rate, _)| *rate);
-        let Some((high, _)) = tried.get(first) else { return Ok(low) };
-        if high / low < 1.1 {
-            return Ok(low);
-        }
+        let Some((high, _)) = tried.get(first).filter(|_| left > 0) else { return Ok(low) };
         let middle = f64::midpoint(low, *high);
-        tried.push((middle, bears(client, questions, middle).await?));
+        tried.push((middle, bears(client, questions, middle, time).await?));
     }
-    tried.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let first = tried.iter().position(|(_, tried)| !well(tried)).unwrap_or(tried.len());
-    Ok(tried[..first].last().map_or(IDLE, |(rate, _)| *rate))
+    Ok(IDLE)
 }

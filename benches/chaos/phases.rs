@@ -19,14 +19,16 @@ use crate::{
 
 /// Load before the first fault, to compare with.
 const QUIET: Duration = Duration::from_secs(10);
+/// The same where little depends on it.
+const SHORT: Duration = Duration::from_secs(5);
 /// How long a killed node is away: the time to be well again, and to be seen to stay so.
-const KILLED: Duration = Duration::from_secs(6);
+const KILLED: Duration = Duration::from_secs(7);
 /// How long a frozen one is away; it is found out later.
 const FROZEN: Duration = Duration::from_secs(9);
 /// By how much a slow server is late.
 const LATE: Duration = Duration::from_millis(300);
 /// Between two faults.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(2);
 /// How many times the p99 of the quiet part still counts as well.
 const WELL: f64 = 1.5;
 /// Seconds more than it that count as well in any case: with 2 s of turns the p99 is that of one turn, and a
@@ -69,7 +71,7 @@ impl Mark {
 impl Run {
     /// One node of each role is killed, and started again.
     pub(crate) async fn kill(&mut self) -> Result<Section> {
-        let (load, mut marks, mut ends) = (self.begin("kill").await, Vec::new(), Vec::new());
+        let (load, mut marks, mut ends) = (self.begin("kill", QUIET).await, Vec::new(), Vec::new());
         for (role, index) in self.turns_of_roles() {
             let node = self.mesh.of(role)[index].clone();
             let at = load.now();
@@ -95,7 +97,7 @@ impl Run {
 
     /// One node of each role is frozen, and goes on.
     pub(crate) async fn freeze(&mut self) -> Result<Section> {
-        let (load, mut marks) = (self.begin("freeze").await, Vec::new());
+        let (load, mut marks) = (self.begin("freeze", QUIET).await, Vec::new());
         for (role, index) in self.turns_of_roles() {
             let node = self.mesh.of(role)[index].clone();
             let at = load.now();
@@ -131,7 +133,7 @@ impl Run {
             say(&format!("{server}: not part of this mesh; left out"));
             return Ok(None);
         }
-        let (load, mut marks) = (self.begin(server).await, Vec::new());
+        let (load, mut marks) = (self.begin(server, SHORT).await, Vec::new());
         let half = self.span / 2;
         let faults = [
             (Fault::Cut, "refuses", half),
@@ -148,7 +150,7 @@ impl Run {
         }
         self.set(server, Fault::Pass);
         let at = load.now();
-        sleep(CALM * 2).await;
+        sleep(CALM).await;
         marks.push(Mark::whole(&format!("{server} is back"), at, load.now(), String::new()));
         let mut section = self.end(&format!("{server} away"), load, &marks, &[]).await?;
         section.goals.push(Goal::most("turns lost", section.lost as f64, 0.0));
@@ -157,7 +159,7 @@ impl Run {
 
     /// Each process is ended well and started again, one after the other.
     pub(crate) async fn rolling(&mut self) -> Result<Section> {
-        let (load, mut marks, mut ends) = (self.begin("rolling").await, Vec::new(), Vec::new());
+        let (load, mut marks, mut ends) = (self.begin("rolling", SHORT).await, Vec::new(), Vec::new());
         for role in ROLES {
             let at = load.now();
             let mut note = Vec::new();
@@ -228,10 +230,10 @@ impl Run {
         }
     }
 
-    async fn begin(&self, part: &str) -> Load {
-        say(&format!("{part}: {:.0} turns/s, quiet for {} s", self.rate, QUIET.as_secs()));
+    async fn begin(&self, part: &str, quiet: Duration) -> Load {
+        say(&format!("{part}: {:.0} turns/s, quiet for {} s", self.rate, quiet.as_secs()));
         let load = Load::start(&self.client, &self.questions, self.rate);
-        sleep(QUIET).await;
+        sleep(quiet).await;
         load
     }
 
@@ -239,7 +241,7 @@ impl Run {
         let turns = load.stop().await?;
         let points = turns.points();
         // The first second warms up what was idle.
-        let quiet = measure::p99(&points, 1.0, QUIET.as_secs_f64());
+        let quiet = measure::p99(&points, 1.0, marks.first().map_or(0.0, |mark| mark.at));
         let limit = (quiet * WELL).max(quiet + MORE);
         let rows = marks.iter().map(|mark| row(&turns, mark, limit, quiet)).collect();
         let mut section = Section::new(name, rows, &turns);

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{net::TcpStream, sync::oneshot};
 
+use crate::topology::ROOT;
+
 /// How long a process may take to be ready, on a machine with more of them than cores.
 const START: Duration = Duration::from_secs(60);
 /// A little more than a node is given to drain.
@@ -61,7 +63,7 @@ impl Process {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&self.launch.program);
         // A node that is told so ends when this end of its standard input goes.
-        command.args(&self.launch.arguments).stdin(Stdio::piped());
+        command.current_dir(ROOT).args(&self.launch.arguments).stdin(Stdio::piped());
         command.env_remove("SWITCHBOARD_CONFIG").env_remove("SWITCHBOARD_API_KEY");
         command.stdout(Stdio::piped()).stderr(log.try_clone()?);
         let mut child =
