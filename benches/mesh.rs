@@ -5,6 +5,8 @@
 //! stream of calls to three nodes, one of them ten times slower, and compares the times with those of three
 //! healthy nodes, and with tonic's own balancer. Takes about a minute.
 
+#![expect(clippy::print_stdout, reason = "a benchmark's tables are for people")]
+
 use std::{
     path::Path,
     process::{Command, Stdio},
