@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(ids(&members).len(), 4);
         }
         script.says(Some(&["10.0.0.3"]));
-        sleep(every * 2).await;
+        members.changed().await.unwrap();
         assert_eq!(ids(&members), ["10.0.0.3:7070", "10.0.0.9:1"]);
         stop.cancel();
         tasks.close();

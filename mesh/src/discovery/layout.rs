@@ -30,15 +30,17 @@ pub(super) enum Skip {
     Size,
     /// An address that cannot be called.
     Address,
-    /// An operation other than "add".
+    /// The node has left in good order.
+    Left,
+    /// An operation that is not known.
     Operation,
     /// One more node, role or byte than are kept.
     TooMany,
 }
 
 impl Skip {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Key, Self::Value, Self::Size, Self::Address, Self::Operation, Self::TooMany];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Key, Self::Value, Self::Size, Self::Address, Self::Left, Self::Operation, Self::TooMany];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -46,11 +48,16 @@ impl Skip {
             Self::Value => "value",
             Self::Size => "size",
             Self::Address => "address",
+            Self::Left => "left",
             Self::Operation => "operation",
             Self::TooMany => "too_many",
         }
     }
 }
+
+/// The operations of etcd's Go client.
+const ADD: i64 = 0;
+const DELETE: i64 = 1;
 
 /// The value of an entry, with the names of etcd's Go client.
 #[derive(Deserialize, Serialize)]
@@ -137,7 +144,7 @@ pub(super) fn value(address: &str, about: &About) -> Vec<u8> {
         }
     }
     let write = |about: &About| {
-        let value = Value { operation: 0, address: address.to_owned(), metadata: Some(about) };
+        let value = Value { operation: ADD, address: address.to_owned(), metadata: Some(about) };
         serde_json::to_vec(&value).unwrap_or_default()
     };
     let fits = |value: &Vec<u8>| value.len() <= LARGEST_VALUE;
@@ -156,14 +163,26 @@ pub(super) fn value(address: &str, about: &About) -> Vec<u8> {
     write(&about)
 }
 
+/// The value with which a node says that it leaves, before its entry goes: an entry that goes without it may
+/// be one whose node cannot reach the registry.
+pub(super) fn farewell(address: &str) -> Vec<u8> {
+    let value = Value::<()> { operation: DELETE, address: address.to_owned(), metadata: None };
+    serde_json::to_vec(&value).unwrap_or_default()
+}
+
 /// The member that a value tells of.
+///
+/// # Errors
+/// [`Skip::Left`] where it says that the node leaves; else why it cannot be used.
 pub(super) fn member(id: &str, value: &[u8]) -> Result<Member, Skip> {
     if value.len() > LARGEST_VALUE {
         return Err(Skip::Size);
     }
     let value: Value<About> = serde_json::from_slice(value).map_err(|_| Skip::Value)?;
-    if value.operation != 0 {
-        return Err(Skip::Operation);
+    match value.operation {
+        ADD => {}
+        DELETE => return Err(Skip::Left),
+        _ => return Err(Skip::Operation),
     }
     told(id, &value.address, value.metadata.unwrap_or_default())
 }
@@ -290,7 +309,9 @@ mod tests {
             (r#"{"Op":0,"Addr":"a:1","Metadata":"text"}"#, Skip::Value),
             (r#"{"Op":0,"Addr":"a:1","Metadata":{"zone":"a b"}}"#, Skip::Value),
             (r#"{"Op":0,"Addr":"a:1","Metadata":{"models":{"m":{"backlog":-1}}}}"#, Skip::Value),
-            (r#"{"Op":1,"Addr":"a:1"}"#, Skip::Operation),
+            (r#"{"Op":1,"Addr":"a:1"}"#, Skip::Left),
+            (std::str::from_utf8(&farewell("a:1")).unwrap(), Skip::Left),
+            (r#"{"Op":2,"Addr":"a:1"}"#, Skip::Operation),
             (r#"{"Op":0,"Addr":"a"}"#, Skip::Address),
             (r#"{"Op":0,"Addr":"a:0"}"#, Skip::Address),
             (r#"{"Op":0,"Addr":"a:70000"}"#, Skip::Address),

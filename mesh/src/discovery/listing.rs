@@ -47,18 +47,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Reads an entry. What cannot be used is counted.
-    pub(super) fn read(id: &str, kv: &KeyValue) -> Option<Self> {
-        match layout::member(id, &kv.value) {
-            Ok(member) => {
-                let (member, created, bytes) = (Arc::new(member), kv.create_revision, kv.value.len());
-                Some(Self { member, created, bytes })
-            }
-            Err(skip) => {
-                metrics::skipped(skip, &kv.key);
-                None
-            }
-        }
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// Why there is no node to it.
+    pub(super) fn read(id: &str, kv: &KeyValue) -> Result<Self, Skip> {
+        let member = Arc::new(layout::member(id, &kv.value)?);
+        Ok(Self { member, created: kv.create_revision, bytes: kv.value.len() })
     }
 
     /// A node that an earlier process knew.
@@ -166,7 +161,15 @@ impl Listing {
             listed.cut = true;
             return Err(Skip::TooMany);
         }
-        let node = Node::read(id, kv);
+        let node = match Node::read(id, kv) {
+            Ok(node) => Some(node),
+            // As if its entry were gone already.
+            Err(Skip::Left) => return Ok(()),
+            Err(skip) => {
+                metrics::skipped(skip, &kv.key);
+                None
+            }
+        };
         let bytes = node.as_ref().map_or(0, |node| node.bytes);
         if listed.bytes + bytes > self.limits.bytes {
             listed.cut = true;

@@ -115,7 +115,7 @@ impl Registrar {
 pub struct Registration {
     leave: CancellationToken,
     done: CancellationToken,
-    told: watch::Receiver<bool>,
+    pub(super) told: watch::Receiver<bool>,
     _abandon: DropGuard,
 }
 
@@ -180,8 +180,12 @@ impl Holder {
         }
     }
 
+    /// Says farewell, so that nobody takes this node for one that is cut off, and gives the lease back.
     async fn revoke(&self, lease: i64) -> Result<(), EtcdError> {
-        self.registrar.client.session().await?.revoke(lease).await.map(drop)
+        let session = self.registrar.client.session().await?;
+        // Without it the node is missed for a while, and no more.
+        let _ = self.write(&session, layout::farewell(&self.address), lease).await;
+        session.revoke(lease).await.map(drop)
     }
 
     /// Registers, and stays registered until something fails.
@@ -221,7 +225,10 @@ impl Holder {
     /// lease lives. Each has the same bound from the same moment on.
     async fn put(&mut self, session: &Session) -> Result<(), EtcdError> {
         let value = layout::value(&self.address, &self.about.borrow_and_update());
-        let lease = self.lease.unwrap_or_default();
+        self.write(session, value, self.lease.unwrap_or_default()).await
+    }
+
+    async fn write(&self, session: &Session, value: Vec<u8>, lease: i64) -> Result<(), EtcdError> {
         let puts = self
             .keys
             .iter()

@@ -20,7 +20,7 @@ use super::{
         Client, EtcdError, Session, Watch,
         messages::{Event, EventKind, RangeRequest, WatchResponse},
     },
-    layout::{LARGEST_VALUE, Layout},
+    layout::{LARGEST_VALUE, Layout, Skip},
     listing::{Limits, Listing, Node},
     metrics, snapshot,
     view::View,
@@ -294,10 +294,6 @@ impl Follower {
                 }
                 answer = watch.next() => {
                     let answer = answer?;
-                    if heard.elapsed() >= quiet / 2 {
-                        // It was held up, and leases may have ended that nobody could renew.
-                        self.view.settle(Instant::now());
-                    }
                     heard = Instant::now();
                     self.view.heard();
                     let events = usable(answer)?;
@@ -329,12 +325,11 @@ impl Follower {
             };
             match kind {
                 EventKind::Delete => again |= self.view.delete(role, id, Instant::now()),
-                EventKind::Put => {
-                    let put = Node::read(id, &kv).map(|node| self.view.put(role, node));
-                    if let Some(Err(skip)) = put {
-                        metrics::skipped(skip, &kv.key);
-                    }
-                }
+                EventKind::Put => match Node::read(id, &kv).and_then(|node| self.view.put(role, node)) {
+                    Ok(()) => {}
+                    Err(Skip::Left) => again |= self.view.leave(role, id),
+                    Err(skip) => metrics::skipped(skip, &kv.key),
+                },
             }
         }
         again

@@ -3,15 +3,14 @@
 //! The rules, with `settle` as twice the time that a lease lives and a little more:
 //!
 //! 1. While the registry is away nothing changes, however long that takes.
-//! 2. When it is back, or was silent for as long as half of a lease, or first answers somebody who knew of
-//!    nodes before, nodes may have had no chance to say that they are there: their leases may have ended,
-//!    or all data may be lost. For `settle` nothing is removed. What the registry lacks, or says is gone,
-//!    is *missing* from then on.
-//! 3. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
+//! 2. A node that says that it leaves is removed at once.
+//! 3. What the registry lacks, or says is gone, is *missing* from then on, and no more than that: its node may
+//!    have died, or be cut off from the registry, alone or with all others, so that leases end that nobody
+//!    could renew; or all data may be lost. Callers notice dead nodes by themselves, and sooner.
+//! 4. A node that has been missing for `settle`, with the registry in reach, is removed. The nodes of a
 //!    role of which none is left in the registry stay for a quarter of an hour: they may be unable to
 //!    write there, and calls to nodes that are gone fail no less without them. Each return of the registry
 //!    begins the time anew, but not without end.
-//! 4. At all other times a node that the registry says is gone is removed at once.
 //! 5. An entry that cannot be read leaves what was known of its node as it was.
 //! 6. Of what a list did not come to, because it has an end, nothing is known: it stays as it was, as far as
 //!    there is room. Where there is not, nodes that are missing give way first, then the last by id.
@@ -59,8 +58,6 @@ struct Inner {
     dirty: BTreeSet<String>,
     source: Source,
     as_of: SystemTime,
-    /// Until when nothing is removed.
-    settling: Option<Instant>,
     /// Whether roles were left out for being too many.
     roles_cut: bool,
     /// Counts changes of the set of roles, nodes and addresses.
@@ -79,7 +76,6 @@ impl View {
             dirty: BTreeSet::new(),
             source: Source::Memory,
             as_of: SystemTime::UNIX_EPOCH,
-            settling: None,
             roles_cut: false,
             changes: 0,
         }))
@@ -127,7 +123,6 @@ impl View {
     pub(super) fn listed(&self, mut listing: Listing, back: bool, now: Instant) -> bool {
         let mut inner = self.inner();
         let inner = &mut *inner;
-        let known = inner.roles.values().any(|role| !role.is_empty());
         let unseen = |role: &String| !listing.roles.contains_key(role) && !listing.lacks(role);
         let again = inner.watched.keys().any(|role| unseen(role) && !listing.asked_for(role));
         inner.roles_cut = listing.roles_cut();
@@ -149,9 +144,6 @@ impl View {
             inner.changes += u64::from(role.take_changed());
         }
         inner.trim_roles();
-        if back && known {
-            inner.settle(now);
-        }
         inner.source = Source::Registry;
         inner.as_of = SystemTime::now();
         inner.touch_all();
@@ -189,29 +181,25 @@ impl View {
         if kept { Ok(()) } else { Err(Skip::TooMany) }
     }
 
-    /// A node was removed from the registry. Returns whether the registry should be listed again, since
-    /// there is room now for nodes that were left out.
+    /// A node is gone from the registry, and said nothing. Returns whether the registry should be listed again,
+    /// since there is room now for nodes that were left out.
     pub(super) fn delete(&self, role: &str, id: &str, now: Instant) -> bool {
+        self.change(role, |known| known.miss(id, now))
+    }
+
+    /// A node says that it leaves. Returns as [`delete`](Self::delete) does.
+    pub(super) fn leave(&self, role: &str, id: &str) -> bool {
+        self.change(role, |known| known.remove(id))
+    }
+
+    fn change(&self, role: &str, change: impl FnOnce(&mut Role)) -> bool {
         let mut inner = self.inner();
-        let settling = inner.settling.is_some_and(|until| now < until);
         let Some(known) = inner.roles.get_mut(role) else { return false };
-        if known.get(id).is_none() {
-            // One that could not be used has made room as well, or is one of those that were left out.
-            return known.cut;
-        }
-        if settling {
-            known.miss(id, now);
-        } else {
-            known.remove(id);
-        }
+        change(known);
+        // Also for an entry that was of no use: it has made room, or is one of those that were left out.
         let again = known.cut;
         inner.touch(role);
         again
-    }
-
-    /// The registry was held up for a while: for some time from `now` on nothing is removed.
-    pub(super) fn settle(&self, now: Instant) {
-        self.inner().settle(now);
     }
 
     /// Something was heard of the registry: what is known is true now.
@@ -303,10 +291,6 @@ impl Inner {
             self.changes += u64::from(self.roles.remove(&name).is_some_and(|role| !role.is_empty()));
             self.roles_cut |= !lacking;
         }
-    }
-
-    fn settle(&mut self, now: Instant) {
-        self.settling = Some(now + self.settle);
     }
 
     fn touch(&mut self, role: &str) {

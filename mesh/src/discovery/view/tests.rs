@@ -37,18 +37,38 @@ fn source(view: &View) -> Source {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_reach_what_the_registry_says_holds_at_once() {
+async fn nodes_that_come_and_that_leave_do_so_at_once() {
     let view = view();
     let now = Instant::now();
     assert!(ids(&view).is_empty());
     view.listed(list(&view, &["a", "b"]), true, now);
     assert_eq!((ids(&view), source(&view)), (vec!["a".into(), "b".into()], Source::Registry));
     view.put("r", node("c", "c:1", 5)).unwrap();
-    assert!(!view.delete("r", "a", now));
+    assert!(!view.leave("r", "a"));
     assert_eq!(ids(&view), ["b", "c"]);
-    view.delete("r", "b", now);
-    view.delete("r", "c", now);
+    view.leave("r", "b");
+    view.leave("r", "c");
     assert!(ids(&view).is_empty(), "nodes that left one by one are gone, the last as well");
+    // Their entries go after them.
+    view.delete("r", "c", now);
+    assert!(ids(&view).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_whose_leases_all_end_are_kept_for_longer_than_they_take_to_come_back() {
+    let view = view();
+    let start = Instant::now();
+    view.listed(list(&view, &["a", "b", "c"]), true, start);
+    let calm = start + SETTLE * 10;
+    view.expire(calm);
+    for id in ["a", "b", "c"] {
+        view.delete("r", id, calm);
+    }
+    view.expire(calm + SETTLE * 2);
+    assert_eq!(ids(&view), ["a", "b", "c"], "they cannot reach the registry, or are all dead");
+    view.put("r", node("b", "b:1", 9)).unwrap();
+    view.expire(calm + SETTLE * 2);
+    assert_eq!(ids(&view), ["b"], "the others have had their time");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +101,7 @@ async fn nodes_have_time_to_register_again_and_only_then_are_given_up() {
     assert_eq!(ids(&view), ["a", "b"], "c was never seen again");
     view.expire(back + SETTLE + TTL);
     assert_eq!(ids(&view), ["a"]);
-    view.delete("r", "a", back + SETTLE + TTL);
+    view.leave("r", "a");
     assert!(ids(&view).is_empty());
 }
 
@@ -214,11 +234,10 @@ async fn nobody_is_told_of_what_did_not_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_was_held_up_is_given_time() {
+async fn a_node_whose_lease_ended_is_given_time() {
     let view = view();
     let now = Instant::now();
     view.listed(list(&view, &["a", "b"]), true, now);
-    view.settle(now);
     view.delete("r", "a", now);
     view.put("r", node("a", "a:1", 7)).unwrap();
     view.delete("r", "b", now);
@@ -410,10 +429,9 @@ async fn only_another_set_of_nodes_and_addresses_is_worth_a_snapshot() {
     view.expire(now + SETTLE);
     assert!(is_new(&view), "b is given up");
     // Only missing for now.
-    view.settle(now);
     view.delete("r", "c", now);
     assert!(!is_new(&view));
-    view.delete("r", "c", now + SETTLE);
+    view.leave("r", "c");
     assert!(is_new(&view));
 }
 
@@ -433,7 +451,7 @@ enum Step {
     Delete(u8, u8),
     Listed(Vec<(u8, u8, Option<usize>)>, bool, bool),
     Away,
-    Settle,
+    Leave(u8, u8),
     Wait(u64),
     Watch(u8),
 }
@@ -447,7 +465,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (prop::collection::vec(listed, 0..12), any::<bool>(), any::<bool>())
             .prop_map(|(entries, cut, back)| Step::Listed(entries, cut, back)),
         1 => Just(Step::Away),
-        1 => Just(Step::Settle),
+        2 => (0..6_u8, 0..9_u8).prop_map(|(role, id)| Step::Leave(role, id)),
         2 => (0..40_u64).prop_map(Step::Wait),
         1 => (0..6_u8).prop_map(Step::Watch),
     ]
@@ -476,7 +494,7 @@ proptest! {
                     prop_assert!(unwatched.count() <= 2);
                 }
                 Step::Away => view.away(),
-                Step::Settle => view.settle(now),
+                Step::Leave(role, id) => { view.leave(&role.to_string(), &id.to_string()); }
                 Step::Wait(seconds) => {
                     now += Duration::from_secs(seconds);
                     view.expire(now);

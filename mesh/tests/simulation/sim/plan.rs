@@ -42,8 +42,7 @@ pub(crate) enum Fault {
     Rush,
     /// The caller and the registry do not hear each other.
     RegistryCut,
-    /// Nobody and the registry hear each other, so that all leases may end. Where the caller still hears it, it
-    /// believes what it says, and nodes that cannot renew their leases are gone for it.
+    /// No node and the registry hear each other, but the caller does: all leases may end before its eyes.
     RegistryAlone,
     /// One node and the registry do not hear each other.
     NodeCut(usize),
