@@ -123,8 +123,9 @@ async fn streams_that_are_opened_and_reset_at_once_harm_nobody() {
         };
     }
     if sent < RESETS {
-        let end = timeout(SOON, end).await.unwrap().unwrap();
-        assert_eq!(end.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM), "after {sent}");
+        // The node had enough: it says so, or has closed before that was read.
+        let end = timeout(SOON, end).await.unwrap().unwrap().unwrap_err();
+        assert!(end.reason() == Some(Reason::ENHANCE_YOUR_CALM) || end.is_io(), "after {sent}: {end:?}");
     }
     rig.others_are_well().await;
 }
