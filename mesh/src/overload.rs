@@ -3,7 +3,7 @@
 //!
 //! Each gRPC service has a limit of its own, and so has each method of it whose calls go on for long, and
 //! each model that calls name with [`MODEL`](crate::call::MODEL): `gradient` learns it from how long calls
-//! take. A call beyond it waits for a moment, higher classes first and within a class each tenant in turn
+//! take. A call beyond it waits for a moment, higher classes first and within a class who has fewest under way
 //! (`queue`); a part of the limit is kept for class voice. Who cannot be let in is RESOURCE_EXHAUSTED, with
 //! the time after which to try again. A call that was let in is under way to the end of its reply
 //! ([`Place`]).

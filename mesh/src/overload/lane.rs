@@ -14,7 +14,7 @@ use super::{
     queue::{CLASSES, Queue, Ticket},
 };
 use crate::{
-    Call, Class,
+    Call, Class, Tenant,
     error::{Fault, Kind},
 };
 
@@ -154,7 +154,7 @@ impl Lane {
             .take_while(|other| *other >= class)
             .all(|other| state.queue.waiting(other) == 0);
         if alone && state.has_room(class, self.voice_share) {
-            return Ok(Entered::Now(self.begin(&mut state, class)));
+            return Ok(Entered::Now(self.begin(&mut state, class, call.tenant().ok().cloned())));
         }
         // Who is let in too late to be answered costs others their time.
         let usual = Duration::from_secs_f64(state.gradient.usual());
@@ -176,10 +176,11 @@ impl Lane {
         Ok(Entered::Later(Waiting { lane: Arc::clone(self), ticket, turn }, until))
     }
 
-    fn begin(self: &Arc<Self>, state: &mut State, class: Class) -> Permit {
+    fn begin(self: &Arc<Self>, state: &mut State, class: Class, tenant: Option<Tenant>) -> Permit {
         state.in_flight[class as usize] += 1;
+        state.queue.began(tenant.as_ref());
         self.metrics.in_flight(class, 1);
-        Permit { lane: Arc::clone(self), class, began: Instant::now(), epoch: state.gradient.epoch() }
+        Permit { lane: Arc::clone(self), class, tenant, began: Instant::now(), epoch: state.gradient.epoch() }
     }
 
     /// Changes the state, and lets in whom that makes room for.
@@ -190,8 +191,8 @@ impl Lane {
         loop {
             let (limits, share) = (&*state, self.voice_share);
             let room = CLASSES.map(|c| limits.has_room(c, share));
-            let Some((class, turn)) = state.queue.pop(|class| room[class as usize]) else { break };
-            begun.push((turn, self.begin(&mut state, class)));
+            let Some((class, tenant, turn)) = state.queue.pop(|class| room[class as usize]) else { break };
+            begun.push((turn, self.begin(&mut state, class, tenant)));
         }
         let limit = state.gradient.limit();
         let told = std::mem::replace(&mut state.told, limit);
@@ -283,6 +284,7 @@ impl Drop for Waiting {
 pub(super) struct Permit {
     lane: Arc<Lane>,
     class: Class,
+    tenant: Option<Tenant>,
     pub(super) began: Instant,
     epoch: u32,
 }
@@ -316,6 +318,7 @@ impl Drop for Permit {
         self.lane.change(|state| {
             let in_flight = &mut state.in_flight[self.class as usize];
             *in_flight = in_flight.saturating_sub(1);
+            state.queue.ended(self.tenant.take());
         });
     }
 }

@@ -1,13 +1,16 @@
-//! Who waits, and who goes next: the highest class first, and within a class each tenant in turn.
+//! Who waits, and who goes next: the highest class first, within a class the tenant that has fewest calls
+//! under way, and among those each in turn.
 //!
-//! Start-time fair queueing with equal weights: a call's turn comes one unit of virtual time after that
-//! of the tenant's call before it, and never earlier than now. A tenant that sends a thousand calls has
-//! turns far in the future, and whoever sends one goes next.
+//! The first rule is for calls that take long: a tenant that came early and holds every place gives them up
+//! one by one, as its calls end, until the others hold as many. The second is start-time fair queueing with
+//! equal weights: a call's turn comes one unit of virtual time after that of the tenant's call before it,
+//! and never earlier than now. A tenant that sends a thousand calls has turns far in the future, and
+//! whoever sends one goes next.
 //!
 //! # Source
 //! Goyal, Vin and Cheng 1997, "Start-time fair queueing".
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use crate::{Class, Tenant};
 
@@ -31,6 +34,8 @@ impl Ticket {
 /// Waiting calls, at most so many.
 pub(super) struct Queue<T> {
     lines: [Line<T>; 3],
+    /// Calls under way, of all classes; tenants without any are absent.
+    under_way: HashMap<Option<Tenant>, u32>,
     most: usize,
     next: u64,
 }
@@ -51,14 +56,14 @@ struct Waiting<T> {
 struct Share {
     /// The turn of the tenant's next call.
     next: u64,
-    waiting: usize,
+    waiting: BTreeSet<Ticket>,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new(most: u32) -> Self {
         let lines =
             std::array::from_fn(|_| Line { waiting: BTreeMap::new(), tenants: HashMap::new(), now: 0 });
-        Self { lines, most: most as usize, next: 0 }
+        Self { lines, under_way: HashMap::new(), most: most as usize, next: 0 }
     }
 
     /// Adds a call at its turn. In a full queue it takes the place of one of a lower class, or of one of
@@ -92,26 +97,47 @@ impl<T> Queue<T> {
         let line = self.line(class);
         // Those who have none waiting only lose what they had too much of.
         if line.tenants.len() > 2 * most {
-            line.tenants.retain(|_, share| share.waiting > 0);
+            line.tenants.retain(|_, share| !share.waiting.is_empty());
         }
         let now = line.now;
-        let share = line.tenants.entry(tenant.cloned()).or_insert(Share { next: now, waiting: 0 });
+        let share =
+            line.tenants.entry(tenant.cloned()).or_insert(Share { next: now, waiting: BTreeSet::new() });
         let turn = share.next.max(now);
         share.next = turn + 1;
-        share.waiting += 1;
         let ticket = Ticket { class, turn, number };
+        share.waiting.insert(ticket);
         line.waiting.insert(ticket, Waiting { tenant: tenant.cloned(), item });
         Ok((ticket, out))
     }
 
-    /// Takes out whose turn it is among the classes that `may` allows.
-    pub(super) fn pop(&mut self, may: impl Fn(Class) -> bool) -> Option<(Class, T)> {
+    /// Takes out whose turn it is among the classes that `may` allows, and its tenant.
+    pub(super) fn pop(&mut self, may: impl Fn(Class) -> bool) -> Option<(Class, Option<Tenant>, T)> {
         let class = CLASSES.into_iter().rev().find(|class| self.waiting(*class) > 0 && may(*class))?;
-        let line = self.line(class);
-        let (ticket, waiting) = line.waiting.pop_first()?;
-        line.now = ticket.turn;
-        line.left(&waiting.tenant);
-        Some((class, waiting.item))
+        let under_way = &self.under_way;
+        let line = &mut self.lines[class as usize];
+        let firsts = line.tenants.iter().filter_map(|(tenant, share)| {
+            Some((under_way.get(tenant).copied().unwrap_or_default(), *share.waiting.first()?))
+        });
+        let (_, ticket) = firsts.min()?;
+        let waiting = line.waiting.remove(&ticket)?;
+        line.now = line.now.max(ticket.turn);
+        line.left(&waiting.tenant, ticket);
+        Some((class, waiting.tenant, waiting.item))
+    }
+
+    /// Notes that a call of `tenant` is under way.
+    pub(super) fn began(&mut self, tenant: Option<&Tenant>) {
+        *self.under_way.entry(tenant.cloned()).or_default() += 1;
+    }
+
+    /// Notes that a call of `tenant` which was under way has ended.
+    pub(super) fn ended(&mut self, tenant: Option<Tenant>) {
+        if let Entry::Occupied(mut calls) = self.under_way.entry(tenant) {
+            *calls.get_mut() -= 1;
+            if *calls.get() == 0 {
+                calls.remove();
+            }
+        }
     }
 
     /// Takes out a call that does not wait any longer; none when it is out already.
@@ -136,14 +162,14 @@ impl<T> Queue<T> {
 
 impl<T> Line<T> {
     fn waiting_of(&self, tenant: Option<&Tenant>) -> usize {
-        self.tenants.get(&tenant.cloned()).map_or(0, |share| share.waiting)
+        self.tenants.get(&tenant.cloned()).map_or(0, |share| share.waiting.len())
     }
 
     /// Takes out the last call of the tenant that has most, if it has `at_least` so many.
     fn push_out(&mut self, at_least: usize) -> Option<T> {
         let most = self.waiting.values().map(|waiting| &waiting.tenant).max_by_key(|tenant| {
             let share = self.tenants.get(tenant);
-            share.map_or(0, |share| share.waiting)
+            share.map_or(0, |share| share.waiting.len())
         })?;
         if self.waiting_of(most.as_ref()) < at_least {
             return None;
@@ -160,13 +186,13 @@ impl<T> Line<T> {
             // Nobody had this turn.
             share.next = ticket.turn;
         }
-        self.left(&waiting.tenant);
+        self.left(&waiting.tenant, ticket);
         Some(waiting.item)
     }
 
-    fn left(&mut self, tenant: &Option<Tenant>) {
+    fn left(&mut self, tenant: &Option<Tenant>, ticket: Ticket) {
         if let Some(share) = self.tenants.get_mut(tenant) {
-            share.waiting = share.waiting.saturating_sub(1);
+            share.waiting.remove(&ticket);
         }
         if self.waiting.is_empty() {
             self.tenants.clear();
@@ -186,7 +212,7 @@ mod tests {
     }
 
     fn all(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.pop(|_| true).map(|(_, item)| item)).collect()
+        std::iter::from_fn(|| queue.pop(|_| true).map(|(.., item)| item)).collect()
     }
 
     #[test]
@@ -208,7 +234,7 @@ mod tests {
         for item in ["a1", "a2", "a3"] {
             queue.push(Class::Chat, Some(&acme), item).unwrap();
         }
-        assert_eq!(queue.pop(|_| true).unwrap().1, "a1");
+        assert_eq!(queue.pop(|_| true).unwrap().2, "a1");
         for item in ["b1", "b2"] {
             queue.push(Class::Chat, Some(&beta), item).unwrap();
         }
@@ -241,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn who_holds_less_goes_first() {
+        let (acme, beta) = (tenant("acme"), tenant("beta"));
+        let mut queue = Queue::new(10);
+        for _ in 0..4 {
+            queue.began(Some(&acme));
+        }
+        for (tenant, item) in [(&acme, "a1"), (&acme, "a2"), (&beta, "b1"), (&beta, "b2"), (&beta, "b3")] {
+            queue.push(Class::Chat, Some(tenant), item).unwrap();
+        }
+        // Each that ends is one of acme's, and each that goes is under way from then on.
+        let mut gone = Vec::new();
+        for _ in 0..3 {
+            queue.ended(Some(acme.clone()));
+            let (_, tenant, item) = queue.pop(|_| true).unwrap();
+            queue.began(tenant.as_ref());
+            gone.push(item);
+        }
+        assert_eq!(gone, ["b1", "b2", "a1"], "beta until it has as many, which takes two");
+        for ended in [&acme, &acme, &beta, &beta] {
+            queue.ended(Some(ended.clone()));
+        }
+        assert!(queue.under_way.is_empty());
+    }
+
+    #[test]
     fn without_places_nobody_waits() {
         assert!(Queue::new(0).push(Class::Voice, None, ()).is_err());
     }
@@ -256,7 +307,7 @@ mod tests {
             for (number, (class, name, action)) in steps.into_iter().enumerate() {
                 match action {
                     0 => {
-                        let popped = queue.pop(|_| true).map(|(_, item)| item);
+                        let popped = queue.pop(|_| true).map(|(.., item)| item);
                         prop_assert_eq!(popped.is_none(), inside.is_empty());
                         if let Some(item) = popped {
                             let highest = inside.values().map(|ticket| ticket.class).max();
@@ -297,7 +348,7 @@ mod tests {
                 }
             }
             let mut served: HashMap<&str, usize> = HashMap::new();
-            while let Some((_, name)) = queue.pop(|_| true) {
+            while let Some((.., name)) = queue.pop(|_| true) {
                 *served.entry(name).or_default() += 1;
                 *left.get_mut(name).unwrap() -= 1;
                 let waiting: Vec<usize> = left
