@@ -25,32 +25,21 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts telemetry and `roles`, side by side, and connects them.
+    /// Starts telemetry and `roles`, side by side, and connects them. Other nodes are to believe that this
+    /// one is what it serves, `served`.
     ///
     /// # Errors
-    /// The first role that cannot start, with its reason.
-    pub(crate) async fn start(config: &Config, roles: &[Role]) -> Result<Self> {
+    /// A role that the node's certificate does not name, before any is started; the first role that cannot
+    /// start, with its reason.
+    pub(crate) async fn start(config: &Config, roles: &[Role], served: &[&str]) -> Result<Self> {
         let telemetry = telemetry::start(&config.telemetry)?;
         mesh_config::writable_folder("data", &config.data.0)?;
         let ctx = Context::wired(config.data.0.clone(), wiring(config, roles).await?);
+        is_believed(&ctx.identity, served)?;
         // In dependency order nothing would be gained: a role reaches its peers only when it serves.
         let mounted = try_join_all(roles.iter().map(|role| role.start(config, &ctx))).await?;
         let running = bootstrap::Node::new(ctx.clone(), mounted, telemetry, config.node.drain);
         Ok(Self { ctx, running })
-    }
-
-    /// Refuses to go on where other nodes would not believe that this one is what it serves.
-    ///
-    /// # Errors
-    /// A role that the node's certificate does not name.
-    pub(crate) fn is_believed(&self, served: &[&str]) -> Result<()> {
-        let Some(own) = self.ctx.identity.own() else { return Ok(()) };
-        if let Some(role) = served.iter().find(|role| !own.has(role)) {
-            bail!(
-                "identity.certificate is for {own}, and this process serves {role}: others would refuse it"
-            );
-        }
-        Ok(())
     }
 
     /// Opens the gateway's two doors. Returns their addresses, HTTP and gRPC.
@@ -122,6 +111,15 @@ impl Node {
     pub(crate) async fn stop(self) {
         self.running.stop().await;
     }
+}
+
+/// Refuses to go on where other nodes would not believe that this one is what it serves.
+fn is_believed(identity: &Identity, served: &[&str]) -> Result<()> {
+    let Some(own) = identity.own() else { return Ok(()) };
+    if let Some(role) = served.iter().find(|role| !own.has(role)) {
+        bail!("identity.certificate is for {own}, and this process serves {role}: others would refuse it");
+    }
+    Ok(())
 }
 
 /// How a process that serves the roles `here` reaches the others.

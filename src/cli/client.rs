@@ -62,7 +62,7 @@ impl Client {
                 let quiet = global.load(&[])?.telemetry.log;
                 let log = if quiet == "info" { "warn".to_owned() } else { quiet };
                 let config = global.load(&[("telemetry.log", log)])?;
-                Access::Embedded(Box::new(Node::start(&config, roles).await?))
+                Access::Embedded(Box::new(Node::start(&config, roles, &[]).await?))
             }
         };
         Ok(Self { access, tenant })
@@ -74,7 +74,7 @@ impl Client {
     /// A role that cannot start.
     pub(crate) async fn embedded(config: &Config, roles: &[Role]) -> Result<Self> {
         let tenant = Tenant::try_new(DEFAULT_TENANT).map_err(anyhow::Error::msg)?;
-        Ok(Self { access: Access::Embedded(Box::new(Node::start(config, roles).await?)), tenant })
+        Ok(Self { access: Access::Embedded(Box::new(Node::start(config, roles, &[]).await?)), tenant })
     }
 
     /// A channel to `role`, or to the gateway that stands for it.

@@ -71,8 +71,7 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs) -> Result<ExitCode> 
         })
         .collect();
     let names: Vec<&str> = served.iter().map(|served| served.name()).collect();
-    let mut node = Node::start(&config, &roles).await?;
-    node.is_believed(&names)?;
+    let mut node = Node::start(&config, &roles, &names).await?;
     // A gateway alone has nothing for other nodes, and its metrics at its own door.
     let inner = if roles.is_empty() { None } else { Some(node.listen(&config).await?) };
     let doors = if served.contains(&Served::Gateway) {

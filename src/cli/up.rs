@@ -49,7 +49,7 @@ pub(crate) async fn up(global: &Global, args: UpArgs) -> Result<ExitCode> {
     if args.processes {
         return processes::up(global, &config, &args, &tenant).await;
     }
-    let node = Node::start(&config, &Role::ALL).await?;
+    let node = Node::start(&config, &Role::ALL, &[]).await?;
     let keys = Arc::new(Keys::open(Keys::file_in(&config.data.0))?);
     let (http, grpc) = node.open_gateway(&config, Arc::clone(&keys)).await?;
     // Only now: a key that is stored but never shown would be lost.

@@ -107,6 +107,29 @@ async fn nodes_with_certificates_call_each_other_by_their_roles() {
 }
 
 #[test]
+fn a_certificate_of_another_role_is_refused_before_the_role_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    dev(folder.path(), &["--role", "policy"]);
+    let file = |name: &str| folder.path().join("certs").join(name).display().to_string();
+    let settings = [
+        format!("identity.certificate={}", file("policy.pem")),
+        format!("identity.key={}", file("policy.key")),
+        format!("identity.authorities={}", file("ca.pem")),
+        // A role that started would complain of this first.
+        "inference.repository=/nowhere/models".to_owned(),
+    ];
+    let mut arguments = vec!["serve", "--role", "inference", "--listen", "127.0.0.1:0"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let output = run(folder.path(), &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stderr(&output);
+    assert!(
+        told.contains("identity.certificate is for policy") && told.contains("serves inference"),
+        "{told}"
+    );
+}
+
+#[test]
 fn an_authority_that_is_there_is_used_again() {
     let folder = tempfile::tempdir().unwrap();
     let first = dev(folder.path(), &["--role", "knowledge"]);
