@@ -25,7 +25,7 @@ pub enum Unusable {
 
 /// Cleans a question.
 ///
-/// Removes control characters, zero-width characters and direction overrides; makes of each run of
+/// Removes control characters, zero-width characters, variation selectors and direction overrides; makes of each run of
 /// white space one space, or one line break where it held one; composes to NFC. Zero-width joiners
 /// stay between letters and marks that are not ASCII, since some scripts spell with them. Text in any script
 /// and direction passes.
@@ -86,13 +86,15 @@ fn visible(text: &str) -> String {
 }
 
 /// Format characters that show nothing: soft hyphens, zero-width spaces, direction marks, overrides
-/// and isolates, invisible operators, byte order marks, annotations, tags.
-fn is_hidden(c: char) -> bool {
+/// and isolates, invisible operators and vowels, byte order marks, annotations, tags, variation
+/// selectors.
+pub(crate) fn is_hidden(c: char) -> bool {
     matches!(
         c,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180b}'..='\u{180f}' | '\u{200b}'
-            | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{e0100}'..='\u{e01ef}'
     )
 }
 
@@ -106,6 +108,8 @@ mod tests {
     fn invisible_characters_go_and_white_space_is_plain() {
         let text = "\u{feff} Wo\u{ad} ist\u{0} \t mein\u{202e} Pa\u{200b}ket?\r\n\r\n Da\u{308}nke\u{1b} ";
         assert_eq!(clean_question(text).as_deref(), Ok("Wo ist mein Paket?\nDänke"));
+        let text = "4\u{fe0f}1\u{e0100}1\u{17b4}1\u{17b5}";
+        assert_eq!(clean_question(text).as_deref(), Ok("4111"));
     }
 
     #[test]

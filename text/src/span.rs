@@ -21,6 +21,26 @@ impl Span {
     pub fn of<'t>(&self, text: &'t str) -> &'t str {
         &text[self.bytes.clone()]
     }
+
+    /// The spans of byte ranges, in their order, which may be any, overlapping too. One pass over `text`.
+    ///
+    /// # Panics
+    /// When a range does not lie within `text` on character boundaries.
+    #[must_use]
+    pub fn of_bytes(text: &str, ranges: &[Range<usize>]) -> Vec<Self> {
+        let mut places: Vec<usize> = ranges.iter().flat_map(|range| [range.start, range.end]).collect();
+        places.sort_unstable();
+        places.dedup();
+        let mut counted = Vec::with_capacity(places.len());
+        let mut spans = Spans::new(text);
+        for &place in &places {
+            counted.push(spans.advance(place));
+        }
+        let count = |place: usize| places.binary_search(&place).map_or(0, |at| counted[at]);
+        let span =
+            |bytes: &Range<usize>| Self { chars: count(bytes.start)..count(bytes.end), bytes: bytes.clone() };
+        ranges.iter().map(span).collect()
+    }
 }
 
 /// Turns byte ranges into spans in one pass; ranges come in order and do not overlap.

@@ -4,54 +4,90 @@
 //! text. A detector looks at windows of groups, so `4111 1111 1111 1111 12/27` is a card and an
 //! expiry date, and a long number is never cut into a plausible piece. A window holds at most
 //! [`MAX_DIGITS`] digits, so all of it is linear in the text.
+//!
+//! A number may go on behind a line break, but numbers one per line are numbers of their own unless
+//! a checksum or the words before say otherwise.
 
-use std::{ops::Range, sync::LazyLock};
-
-use regex::Regex;
+use std::ops::Range;
 
 use super::{
-    Hit, Kind, checks,
-    context::{Hint, Hints},
+    Hit, Kind, cards, checks,
+    context::{self, Hint, Hints, Said},
+    national,
     patterns::{is_code, is_word},
 };
 
 /// The most digits of anything found here: a payment card (ISO/IEC 7812-1).
-const MAX_DIGITS: usize = 19;
+pub(super) const MAX_DIGITS: usize = 19;
 
-/// A phone number's extension: `x123`, `ext. 5`.
-static EXTENSION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?i:[ ,]{0,2}(?:x|ext\.?|extension|durchwahl) ?)[0-9]{1,6}").expect("a constant pattern")
-});
+/// Digits of a text and what stands between them.
+#[derive(Default)]
+pub(super) struct Digits {
+    /// Maximal stretches of ASCII digits.
+    pub(super) groups: Vec<Range<usize>>,
+    /// What stands between a group and the next.
+    gaps: Vec<Gap>,
+}
 
-/// Finds cards, national ids and phone numbers.
-pub(super) fn find(text: &str, hits: &mut Vec<Hit>) {
-    let groups = groups(text);
-    if groups.iter().map(Range::len).sum::<usize>() < 7 {
-        return;
+impl Digits {
+    /// Reads the digits of a text from byte `from` on; returns how many there are.
+    pub(super) fn read(&mut self, text: &str, from: usize) -> usize {
+        self.groups.clear();
+        self.gaps.clear();
+        let mut count = 0;
+        let bytes = text.as_bytes();
+        let mut at = from;
+        while at < bytes.len() {
+            if !bytes[at].is_ascii_digit() {
+                at += 1;
+                continue;
+            }
+            let start = at;
+            while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+            count += at - start;
+            if let Some(last) = self.groups.last() {
+                self.gaps.push(Gap::of(&text[last.end..start]));
+            }
+            self.groups.push(start..at);
+        }
+        count
     }
-    let gaps: Vec<Gap> = groups.windows(2).map(|pair| Gap::of(&text[pair[0].end..pair[1].start])).collect();
-    let hints = Hints::of(text);
+}
+
+/// Finds cards, national ids and phone numbers. `spelled` says that the text was spoken, digit by
+/// digit.
+pub(super) fn find(text: &str, hints: &Hints<'_>, digits: &Digits, spelled: bool, hits: &mut Vec<Hit>) {
+    let Digits { groups, gaps } = digits;
+    cards::marked(text, hints, groups, hits);
     let mut first = 0;
     for next in 1..=groups.len() {
         if next == groups.len() || !gaps[next - 1].joins {
-            let run = Run { text, groups: &groups[first..next], gaps: &gaps[first..next - 1], hints: &hints };
-            run.scan(Run::identity, hits);
-            run.scan(Run::phone, hits);
+            let (groups, gaps) = (&groups[first..next], &gaps[first..next - 1]);
+            if groups.iter().map(Range::len).sum::<usize>() >= 7 {
+                let said = hints.said(groups[0].start);
+                let run = Run { text, groups, gaps, spelled, said };
+                run.scan(Run::identity, hits);
+                run.scan(Run::phone, hits);
+            }
             first = next;
         }
     }
 }
 
-/// Maximal stretches of ASCII digits.
-fn groups(text: &str) -> Vec<Range<usize>> {
-    let mut groups: Vec<Range<usize>> = Vec::new();
-    for (at, byte) in text.bytes().enumerate().filter(|(_, byte)| byte.is_ascii_digit()) {
-        match groups.last_mut() {
-            Some(last) if last.end == at && byte.is_ascii_digit() => last.end += 1,
-            _ => groups.push(at..at + 1),
-        }
-    }
-    groups
+/// Where a phone number's extension behind byte `at` ends: `x123`, `ext. 5`.
+fn extension(text: &str, at: usize) -> Option<usize> {
+    let rest = &text.as_bytes()[at..];
+    let mut skip = rest.iter().take(2).take_while(|byte| matches!(byte, b' ' | b',')).count();
+    let names: [&[u8]; 5] = [b"extension", b"durchwahl", b"ext.", b"ext", b"x"];
+    let name = names
+        .iter()
+        .find(|name| rest.get(skip..skip + name.len()).is_some_and(|word| word.eq_ignore_ascii_case(name)))?;
+    skip += name.len();
+    skip += usize::from(rest.get(skip) == Some(&b' '));
+    let digits = rest[skip..].iter().take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    (digits > 0).then_some(at + skip + digits)
 }
 
 /// What the separator between two groups allows; found once, since windows overlap.
@@ -65,6 +101,8 @@ struct Gap {
     dials: bool,
     /// Two numbers may stand on either side of it.
     loose: bool,
+    /// It is a line break.
+    broken: bool,
 }
 
 impl Gap {
@@ -74,6 +112,16 @@ impl Gap {
     }
 
     fn of(separator: &str) -> Self {
+        match separator.as_bytes() {
+            b" " => return Self { joins: true, single: true, dials: true, loose: true, broken: false },
+            b"-" => return Self { joins: true, single: true, dials: true, loose: false, broken: false },
+            [b'a'..=b'z', ..] => return Self::default(),
+            _ => {}
+        }
+        if is_line_break(separator) {
+            let single = !separator.contains(')');
+            return Self { joins: true, single, dials: true, loose: true, broken: true };
+        }
         let count = separator.chars().take(4).count();
         if count > 3 || !separator.chars().all(|c| space(c) || dash(c) || ".()/".contains(c)) {
             return Self::default();
@@ -84,8 +132,29 @@ impl Gap {
             single: separator.chars().all(|c| space(c) || dash(c)) || separator == ".",
             dials: !(spaced && separator.contains('.')),
             loose: spaced || separator.contains('/'),
+            broken: false,
         }
     }
+}
+
+/// The most that a line break within a number takes with the spaces around it, in bytes.
+pub(super) const BREAK_BYTES: usize = 16;
+
+/// Whether a separator is one line break, with spaces around it, and a hyphen or a closing bracket
+/// before it at most.
+pub(super) fn is_line_break(separator: &str) -> bool {
+    if separator.len() > BREAK_BYTES {
+        return false;
+    }
+    let Some(at) = separator.find(['\r', '\n']) else { return false };
+    let (before, after) = separator.split_at(at);
+    let after = after.strip_prefix("\r\n").unwrap_or(&after[1..]);
+    let mut before = before.trim_matches(blank).chars();
+    before.next().is_none_or(|c| dash(c) || c == ')') && before.next().is_none() && after.chars().all(blank)
+}
+
+fn blank(c: char) -> bool {
+    space(c) || c == '\t'
 }
 
 fn space(c: char) -> bool {
@@ -101,7 +170,9 @@ struct Run<'t> {
     text: &'t str,
     groups: &'t [Range<usize>],
     gaps: &'t [Gap],
-    hints: &'t Hints,
+    spelled: bool,
+    /// What is said before all of it: between its groups there are no words.
+    said: Option<Said>,
 }
 
 /// What a detector found: the last group of it, and the hit.
@@ -109,38 +180,68 @@ type Found = (usize, Hit);
 
 impl Run<'_> {
     /// Tries a detector at each group, from left to right, and goes on behind what it found.
-    fn scan(&self, detector: fn(&Self, usize) -> Option<Found>, hits: &mut Vec<Hit>) {
-        let mut first = 0;
+    /// It is given the first group of the line too.
+    fn scan(&self, detector: fn(&Self, usize, usize) -> Option<Found>, hits: &mut Vec<Hit>) {
+        let (mut line, mut first) = (0, 0);
         while first < self.groups.len() {
-            match detector(self, first) {
+            let next = match detector(self, line, first) {
                 Some((last, hit)) => {
                     hits.push(hit);
-                    first = last + 1;
+                    last + 1
                 }
-                None => first += 1,
-            }
+                None => first + 1,
+            };
+            line = (first..next.min(self.gaps.len()))
+                .rfind(|&at| self.gaps[at].broken)
+                .map_or(line, |at| at + 1);
+            first = next;
         }
     }
 
     /// A card or a national id that begins with group `first`.
-    fn identity(&self, first: usize) -> Option<Found> {
-        if !self.begins(first) {
+    fn identity(&self, _line: usize, first: usize) -> Option<Found> {
+        let begins = self.begins(first);
+        let glued = first == 0 && cards::glued_before(self.text, self.groups[0].start);
+        if !begins && !glued {
             return None;
         }
-        let mut digits = Vec::with_capacity(MAX_DIGITS);
-        let mut found = None;
+        let mut digits = Buffer::default();
+        let mut lone = true;
+        let mut found: Option<Found> = None;
+        let mut broken = false;
         for last in first..self.groups.len() {
-            if last > first && !self.gaps[last - 1].single {
+            if last > first {
+                let gap = self.gaps[last - 1];
+                // A card that fills its line ends there; hardly any has fewer digits than this.
+                let card = found.as_ref().is_some_and(|(_, hit)| hit.kind == Kind::Card);
+                if !gap.single || (gap.broken && card && digits.length >= 15) {
+                    break;
+                }
+                broken |= gap.broken;
+            }
+            if !digits.extend(self.digits(last), MAX_DIGITS) {
                 break;
             }
-            if digits.len() + self.groups[last].len() > MAX_DIGITS {
-                break;
+            lone &= self.groups[last].len() == 1;
+            if digits.length < 9 {
+                continue;
             }
-            digits.extend_from_slice(self.digits(last));
-            if digits.len() >= 9
-                && self.ends(last)
-                && let Some((kind, score, detector)) = self.identify(&digits, first, last)
+            let ends = self.ends(last);
+            let identified = if begins && ends {
+                self.identify(digits.as_slice(), lone, first, last)
+            } else if ends
+                || (last + 1 == self.groups.len() && cards::glued_after(self.text, self.groups[last].end))
             {
+                // Letters written onto a card number do not hide it.
+                checks::card(digits.as_slice()).then_some((Kind::Card, 0.9, "card-in-word"))
+            } else {
+                None
+            };
+            if let Some((kind, score, detector)) = identified {
+                // So does an id, unless it is the beginning of a card.
+                if broken && found.is_some() && kind != Kind::Card {
+                    continue;
+                }
                 let bytes = self.groups[first].start..self.groups[last].end;
                 found = Some((last, Hit { bytes, kind, score, detector }));
             }
@@ -148,51 +249,82 @@ impl Run<'_> {
         found
     }
 
-    fn identify(&self, digits: &[u8], first: usize, last: usize) -> Option<(Kind, f32, &'static str)> {
+    /// What the digits of a window are; `lone` says that each stands by itself.
+    fn identify(
+        &self,
+        digits: &[u8],
+        lone: bool,
+        first: usize,
+        last: usize,
+    ) -> Option<(Kind, f32, &'static str)> {
         let sizes = || self.groups[first..=last].iter().map(Range::len);
-        if checks::card(digits) {
+        let hint = self.hint(first);
+        let broken = self.gaps[first..last].iter().any(|gap| gap.broken);
+        let listed = self.is_listed(first, last);
+        if (!listed || hint == Some(Hint::Card)) && checks::card(digits) {
             return Some((Kind::Card, 0.97, "card"));
         }
         // Issuer ranges are assigned all the time: where the text speaks of a card, Luhn and a first
         // digit that payment cards have (ISO/IEC 7812-1, major industry identifier) are enough.
-        let paying = digits.len() >= 12 && (b'2'..=b'6').contains(&digits[0]);
-        if paying && self.hint(first) == Some(Hint::Card) && checks::luhn(digits) {
+        let paying =
+            digits.len() >= 12 && (b'2'..=b'6').contains(&digits[0]) && !self.is_international(first);
+        if paying && !listed && hint == Some(Hint::Card) && checks::luhn(digits) {
             return Some((Kind::Card, 0.8, "card-in-context"));
         }
         // With a weak checksum or none, what stands around it counts.
-        let said = self.hint(first) == Some(Hint::Ssn);
+        let said = hint == Some(Hint::Ssn);
+        let lone = self.spelled || lone;
+        if !matches!(digits.len(), 9..=13 | 15 | 18) {
+            return None;
+        }
         let apart = self.opens(first) && self.closes(last);
+        let dashed = || sizes().eq([3, 2, 4]) && self.is_dashed(first) && self.is_dashed(first + 1);
+        let told = said || hint == Some(Hint::Id) || self.said_after(last) == Some(Hint::Id);
+        let formed = dashed() || (!listed && sizes().eq([2, 3, 3, 3]));
+        if broken && !told && !formed {
+            return None;
+        }
         match digits.len() {
             9 | 11 if !apart && !said => None,
             9 if sizes().eq([3, 2, 4]) && checks::ssn(digits) => {
-                let dashed =
-                    self.separator(first).chars().all(dash) && self.separator(first + 1).chars().all(dash);
                 let spaced = self.separator(first) == self.separator(first + 1);
-                match (said, dashed, spaced) {
+                match (said, dashed(), spaced) {
                     (true, ..) => Some((Kind::NationalId, 0.95, "us-ssn")),
                     (_, true, _) => Some((Kind::NationalId, 0.85, "us-ssn")),
-                    (_, _, true) if self.hint(first) != Some(Hint::Thing) => {
-                        Some((Kind::NationalId, 0.7, "us-ssn"))
-                    }
+                    (_, _, true) if hint != Some(Hint::Thing) => Some((Kind::NationalId, 0.7, "us-ssn")),
                     _ => None,
                 }
             }
-            9 if first == last && said && checks::ssn(digits) => Some((Kind::NationalId, 0.8, "us-ssn")),
+            9 if (first == last || lone) && said && checks::ssn(digits) => {
+                Some((Kind::NationalId, 0.8, "us-ssn"))
+            }
             11 if (first == last || sizes().eq([2, 3, 3, 3])) && checks::german_tax_id(digits) => {
                 Some((Kind::NationalId, 0.9, "de-tax-id"))
             }
             15 if checks::french_nir(digits) => Some((Kind::NationalId, 0.95, "fr-nir")),
-            _ => None,
+            _ => {
+                // Only where a separator says so is a form known.
+                let mut form = [0u8; 8];
+                let parts = last - first + 1;
+                for (size, part) in form.iter_mut().zip(sizes()) {
+                    *size = u8::try_from(part).unwrap_or(u8::MAX);
+                }
+                let form = if lone || parts > form.len() { &[][..] } else { &form[..parts] };
+                let said = hint == Some(Hint::Id) || self.said_after(last) == Some(Hint::Id);
+                let (detector, score) = national::of_digits(digits, form, said && apart)?;
+                apart.then_some((Kind::NationalId, score, detector))
+            }
         }
     }
 
     /// A phone number that begins with group `first`: the longest that one of the forms allows.
-    fn phone(&self, first: usize) -> Option<Found> {
-        let named = self.hints.right_before(self.groups[0].start) == Some(Hint::Phone);
-        let apart = self.opens(0) || (named && self.begins(0));
+    fn phone(&self, line: usize, first: usize) -> Option<Found> {
+        let apart = self.opens(line)
+            || (self.begins(line)
+                && context::right_before(self.text, self.groups[line].start) == Some(Hint::Phone));
         // Groups behind a code, as in a mistyped IBAN, are part of it.
         // A lone digit begins one only abroad, or as the North American 1.
-        let lone = self.groups[first].len() == 1 && !self.is_international(first);
+        let lone = self.groups[first].len() == 1 && !self.is_international(first) && !self.is_spelled(first);
         let american = lone
             && self.digits(first) == b"1"
             && self.groups.get(first + 1).is_some_and(|next| next.len() == 3);
@@ -200,22 +332,40 @@ impl Run<'_> {
             return None;
         }
         let start = self.phone_start(first);
+        let international = self.is_international(first);
         let mut best = None;
-        let mut digits = Vec::with_capacity(MAX_DIGITS);
+        let mut broken = false;
+        let mut digits = Buffer::default();
         for last in first..self.groups.len() {
-            if last > first && !self.gaps[last - 1].dials {
+            if last > first {
+                let gap = self.gaps[last - 1];
+                // What fills its line ends there; hardly any number from abroad is shorter than this.
+                if !gap.dials || (gap.broken && best.is_some() && (!international || digits.length >= 9)) {
+                    break;
+                }
+                broken |= gap.broken;
+            }
+            if !digits.extend(self.digits(last), 17) {
                 break;
             }
-            if digits.len() + self.groups[last].len() > 17 {
-                break;
-            }
-            digits.extend_from_slice(self.digits(last));
             let end = self.groups[last].end;
-            if digits.len() < 7 {
+            if digits.length < 7 {
                 continue;
             }
-            let Some(score) = self.phone_score(&digits, first, last) else { continue };
-            let extension = EXTENSION.find(&self.text[end..]).map(|found| end + found.end());
+            if broken && !international && self.hint(first) != Some(Hint::Phone) {
+                break;
+            }
+            let score = self.phone_score(digits.as_slice(), first, last);
+            let Some(score) = score
+                // One number per line is a number of a known form or none.
+                .filter(|&score| {
+                    !broken || score > 0.65 || self.gaps[first..last].iter().any(|gap| !gap.broken)
+                })
+                .filter(|_| international || !(self.is_date(first, last) || self.is_amount(first, last)))
+            else {
+                continue;
+            };
+            let extension = extension(self.text, end);
             if extension.is_some() || self.closes(last) {
                 let bytes = start..extension.unwrap_or(end);
                 best = Some((last, Hit { bytes, kind: Kind::Phone, score, detector: "phone" }));
@@ -242,11 +392,23 @@ impl Run<'_> {
         let sizes = &mut sizes[..groups.len()];
         sizes.iter_mut().zip(groups).for_each(|(size, group)| *size = group.len());
         let hint = self.hint(first);
-        if hint == Some(Hint::Thing) || self.is_date(first, last) || self.is_amount(first, last) {
+        let other = matches!(hint, Some(Hint::Thing | Hint::Record | Hint::Id | Hint::Ssn | Hint::Card));
+        if other {
             return None;
         }
-        let said = hint == Some(Hint::Phone);
+        let said = hint == Some(Hint::Phone) || self.said_after(last) == Some(Hint::Phone);
         let whole = sizes.len() == 1;
+        // Digit by digit, as one is read out: who counts to ten does not.
+        if self.is_spelled(first) {
+            let counts = digits.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+            let lone = sizes.iter().all(|&size| size == 1);
+            let plausible = said || (self.spelled && digits.len() >= 7) || (10..=11).contains(&digits.len());
+            return (plausible
+                && (lone || self.spelled)
+                && (7..=15).contains(&digits.len())
+                && counts + 3 < digits.len())
+            .then_some(if said { 0.85 } else { 0.6 });
+        }
         // A number called from abroad, with the prefix that most of the world dials.
         if let Some(rest) = digits.strip_prefix(b"00") {
             let plausible = (9..=15).contains(&rest.len()) && (!whole || said || rest.len() >= 10);
@@ -260,6 +422,11 @@ impl Run<'_> {
         };
         if american {
             return Some(0.85);
+        }
+        // An area code in brackets.
+        let bracketed = self.is_bracketed(first);
+        if bracketed && sizes.len() >= 2 && (8..=11).contains(&digits.len()) && sizes[0] <= 4 {
+            return Some(0.75);
         }
         // Small groups are numbers of their own: dates, times, lists.
         let grouped = sizes.iter().all(|&size| size >= 2) && (sizes.len() <= 4 || self.is_pairs(first, last));
@@ -309,11 +476,45 @@ impl Run<'_> {
     }
 
     fn hint(&self, first: usize) -> Option<Hint> {
-        self.hints.before(self.groups[first].start)
+        let (hint, end) = self.said?;
+        context::reaches(end, self.groups[first].start).then_some(hint)
+    }
+
+    fn said_after(&self, last: usize) -> Option<Hint> {
+        if last + 1 < self.groups.len() {
+            return None;
+        }
+        context::after(self.text, self.groups[last].end)
+    }
+
+    /// Whether the number is given digit by digit from group `first` on.
+    fn is_spelled(&self, first: usize) -> bool {
+        self.spelled || self.groups[first..].iter().take(4).filter(|group| group.len() == 1).count() == 4
+    }
+
+    /// Whether group `first` stands in brackets.
+    fn is_bracketed(&self, first: usize) -> bool {
+        self.text[..self.groups[first].start].ends_with('(')
+            && self.text[self.groups[first].end..].starts_with(')')
     }
 
     fn digits(&self, at: usize) -> &[u8] {
         self.text[self.groups[at].clone()].as_bytes()
+    }
+
+    /// Whether a window that is not all of its run has each of its numbers on a line of its own.
+    fn is_listed(&self, first: usize, last: usize) -> bool {
+        let broken = |at: usize| self.gaps.get(at).is_some_and(|gap| gap.broken);
+        first < last
+            && (first..last).all(broken)
+            && (broken(last) || first.checked_sub(1).is_some_and(broken))
+    }
+
+    /// Whether a hyphen stands between group `at` and the next, perhaps at the end of a line.
+    fn is_dashed(&self, at: usize) -> bool {
+        let separator = self.separator(at);
+        let hyphens = if self.gaps[at].broken { separator.trim_end() } else { separator };
+        !hyphens.is_empty() && hyphens.chars().all(dash)
     }
 
     /// What stands between group `at` and the next.
@@ -380,5 +581,29 @@ impl Run<'_> {
             Some(c) if dash(c) || c == '/' => !next.next().is_some_and(is_word),
             Some(_) => true,
         }
+    }
+}
+
+/// The digits of a window.
+#[derive(Default)]
+struct Buffer {
+    digits: [u8; MAX_DIGITS],
+    length: usize,
+}
+
+impl Buffer {
+    /// Adds digits when all of them are then at most `most`.
+    fn extend(&mut self, digits: &[u8], most: usize) -> bool {
+        let end = self.length + digits.len();
+        match self.digits.get_mut(self.length..end) {
+            Some(free) if end <= most => free.copy_from_slice(digits),
+            _ => return false,
+        }
+        self.length = end;
+        true
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.digits[..self.length]
     }
 }

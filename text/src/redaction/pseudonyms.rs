@@ -3,11 +3,22 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    sync::LazyLock,
 };
 
-use regex::Captures;
+use regex::{Captures, Regex};
 
-use super::{Entity, Kind, find_with_literals, patterns::PLACEHOLDER, plain};
+use super::{
+    Entity, Kind, dates, find_with_literals,
+    plain::Plain,
+    spoken::{self, Written},
+};
+
+/// What is written for a value, and what is restored.
+static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    Regex::new(&format!(r"\[({})-([1-9][0-9]{{0,8}})\]", kinds.join("|"))).expect("kinds are plain words")
+});
 
 /// How many values are held unless told otherwise: more than a person gives away in a conversation.
 const CAPACITY: usize = 200;
@@ -111,6 +122,36 @@ impl Pseudonyms {
         place.1
     }
 
+    /// Takes up a value under the number that it had before, as when a conversation goes on after a restart.
+    /// Later numbers of its kind are higher. Beyond the capacity the oldest value is forgotten.
+    pub fn remember(&mut self, kind: Kind, number: u32, value: &str) {
+        let last = self.last.get(&kind).copied().unwrap_or(self.first - 1);
+        self.last.insert(kind, number.saturating_sub(1));
+        self.insert((kind, normal(kind, value)), value);
+        self.last.insert(kind, last.max(number));
+    }
+
+    /// Forgets a value, however it is spelt; whether it was held. Its number is not used again.
+    pub fn forget(&mut self, kind: Kind, value: &str) -> bool {
+        let Some(number) = self.numbers.remove(&(kind, normal(kind, value))) else { return false };
+        self.values.remove(&(kind, number));
+        self.order.retain(|place| *place != (kind, number));
+        true
+    }
+
+    /// Forgets every value. Their numbers are not used again.
+    pub fn clear(&mut self) {
+        self.numbers.clear();
+        self.values.clear();
+        self.order.clear();
+    }
+
+    /// The spelling under which a value is known: two with the same one share a placeholder.
+    #[must_use]
+    pub fn spelling(kind: Kind, value: &str) -> String {
+        normal(kind, value)
+    }
+
     /// Puts values back in a single pass; a placeholder whose value is not held stays and is counted.
     #[must_use]
     pub fn restore(&self, text: &str) -> Restored {
@@ -148,18 +189,33 @@ fn place(found: &Captures<'_>) -> Option<(Kind, u32)> {
     Some((kind, found[2].parse().ok()?))
 }
 
-/// The spelling under which a value is known: without separators, case or extension marks.
+/// The spelling under which a value is known: without separators, case or extension marks, and the
+/// same whether it was said or written.
 fn normal(kind: Kind, value: &str) -> String {
-    let plain = plain(value);
+    if kind == Kind::Literal {
+        return value.to_owned();
+    }
+    let mut plain = Plain::default();
+    let plain = plain.read(value).text;
     match kind {
-        Kind::Literal => value.to_owned(),
-        Kind::Email | Kind::Ip => plain.to_lowercase(),
+        Kind::Literal | Kind::Ip => plain.to_lowercase(),
+        Kind::Email => spoken::normal_email(plain),
         Kind::Phone => {
             let kept = |c: &char| c.is_ascii_digit() || matches!(c, '+' | 'x');
-            plain.to_lowercase().chars().filter(kept).collect()
+            Written::value(plain).to_lowercase().chars().filter(kept).collect()
         }
-        Kind::Iban | Kind::Card | Kind::NationalId => {
-            plain.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+        Kind::DateOfBirth => dates::normal(&Written::value(plain)),
+        Kind::Iban | Kind::Card | Kind::NationalId | Kind::Record => {
+            let written = Written::value(plain);
+            written.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+        }
+        Kind::Address => {
+            let written = Written::value(plain).to_lowercase();
+            written.chars().filter(|c| c.is_alphanumeric()).collect()
+        }
+        Kind::Person | Kind::Place => {
+            let words: Vec<String> = plain.split_whitespace().map(str::to_lowercase).collect();
+            words.join(" ")
         }
     }
 }
@@ -232,6 +288,23 @@ pub fn replace(text: &str, entities: Vec<Entity>, pseudonyms: &mut Pseudonyms) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_comes_back_under_its_number_and_a_forgotten_one_under_another() {
+        let mut pseudonyms = Pseudonyms::default().starting_at(20);
+        pseudonyms.remember(Kind::Email, 7, "jo@home.de");
+        assert_eq!(pseudonyms.placeholder(Kind::Email, "JO@home.de"), "[email-7]");
+        assert_eq!(pseudonyms.restore("[email-7]").text, "jo@home.de");
+        assert_eq!(pseudonyms.placeholder(Kind::Email, "al@home.de"), "[email-20]");
+        assert!(
+            pseudonyms.forget(Kind::Email, "Jo@home.de") && !pseudonyms.forget(Kind::Email, "jo@home.de")
+        );
+        assert_eq!(pseudonyms.restore("[email-7]").missing, 1);
+        assert_eq!(pseudonyms.placeholder(Kind::Email, "jo@home.de"), "[email-21]");
+        pseudonyms.clear();
+        assert!(pseudonyms.is_empty());
+        assert_eq!(pseudonyms.placeholder(Kind::Email, "jo@home.de"), "[email-22]");
+    }
 
     #[test]
     fn a_search_reads_kinds_and_no_numbers() {

@@ -1,0 +1,118 @@
+//! The words of spoken numbers.
+
+use std::sync::LazyLock;
+
+use crate::redaction::{context::Lower, lexicon::Lexicon};
+
+/// What a word says in a spoken number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Word {
+    /// A digit.
+    Unit(u32),
+    /// "oh", a zero among digits.
+    Oh,
+    /// 10 to 19.
+    Teen(u32),
+    /// 20 to 90.
+    Tens(u32),
+    /// "hundred"
+    Hundred,
+    /// "thousand"
+    Thousand,
+    /// "double", "triple": how often the next digit stands.
+    Times(usize),
+    /// "fourth", "twentieth": 1 to 31.
+    Ordinal(u32),
+}
+
+/// Why a word makes the words around it worth a look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::redaction) enum Trigger {
+    /// It is part of a number.
+    Number,
+    /// It is the @ of an address.
+    At,
+    /// It is the full stop of an address.
+    Dot,
+    /// It joins the parts of a mailbox's name.
+    Joint,
+}
+
+/// Digits from zero to nine; more than English where a word is hardly anything else.
+const UNITS: [&str; 10] = [
+    "zero null cero nought naught zéro",
+    "one eins uno",
+    "two zwei zwo deux dos",
+    "three drei trois tres",
+    "four vier quatre cuatro",
+    "five fünf fuenf cinq cinco",
+    "six sechs seis",
+    "seven sieben sept siete",
+    "eight acht huit ocho",
+    "nine neun neuf nueve niner",
+];
+const TEENS: &str = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen";
+const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
+const ORDINALS: &str = "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth \
+                        fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth";
+const DOTS: &str = "dot punkt punto";
+const ATS: &str = "at arroba";
+const JOINTS: &str = "underscore hyphen dash";
+
+static WORDS: LazyLock<Lexicon<Word>> = LazyLock::new(|| {
+    let numbered = |words: &'static str, from: u32, step: u32, word: fn(u32) -> Word| {
+        words.split_whitespace().zip(0..).map(move |(name, at)| (name, word(from + at * step)))
+    };
+    let units = UNITS
+        .iter()
+        .zip(0..)
+        .flat_map(|(names, value)| names.split_whitespace().map(move |name| (name, Word::Unit(value))));
+    units
+        .chain(numbered(TEENS, 10, 1, Word::Teen))
+        .chain(numbered(TENS, 20, 10, Word::Tens))
+        .chain(numbered(ORDINALS, 1, 1, Word::Ordinal))
+        .chain([
+            ("oh", Word::Oh),
+            ("o", Word::Oh),
+            ("hundred", Word::Hundred),
+            ("thousand", Word::Thousand),
+            ("double", Word::Times(2)),
+            ("triple", Word::Times(3)),
+            ("treble", Word::Times(3)),
+        ])
+        .collect()
+});
+
+static TRIGGERS: LazyLock<Lexicon<Trigger>> = LazyLock::new(|| {
+    let all = |words: &'static str, trigger| words.split(' ').map(move |word| (word, trigger));
+    WORDS
+        .words()
+        .map(|word| (word, Trigger::Number))
+        .chain(all(ATS, Trigger::At))
+        .chain(all(DOTS, Trigger::Dot))
+        .chain(all(JOINTS, Trigger::Joint))
+        .collect()
+});
+
+/// The longest word of the tables, in bytes: "seventeenth".
+const LONGEST: usize = 11;
+
+/// What a word says, if it is one of a number.
+pub(super) fn word(word: &str) -> Option<Word> {
+    if word.len() > LONGEST { None } else { lower_word(Lower::of(word)?.as_str()) }
+}
+
+/// The same for a word in lower case.
+pub(super) fn lower_word(lower: &str) -> Option<Word> {
+    WORDS.get(lower)
+}
+
+/// Why a word of ASCII letters is worth a look, if it is.
+pub(in crate::redaction) fn trigger(word: &[u8]) -> Option<Trigger> {
+    TRIGGERS.get(Lower::of(std::str::from_utf8(word).ok()?)?.as_str())
+}
+
+/// Every word that [`trigger`] knows and that is ASCII.
+pub(in crate::redaction) fn triggers() -> impl Iterator<Item = &'static str> {
+    TRIGGERS.words().filter(|word| word.is_ascii() && word.len() > 1)
+}
