@@ -7,8 +7,8 @@ use std::{env, path::PathBuf};
 use prost::Message as _;
 
 /// Our own contracts.
-const ROLES: [&str; 7] =
-    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy", "reranking"];
+const ROLES: [&str; 8] =
+    ["conversation", "embeddings", "generation", "inference", "knowledge", "ledger", "policy", "reranking"];
 
 /// Contracts of others, whose clients a node serves; a package may have several files.
 const FOREIGN: [&str; 3] = ["model_config", "open_inference", "tei"];

@@ -26,6 +26,8 @@ pub enum Kind {
     NotFound,
     /// Read again, then decide.
     Conflict,
+    /// Give it another name, or leave it: something else is there under this one.
+    Exists,
     /// Set the system up for this first.
     Precondition,
     /// Ask somebody with the right.
@@ -50,6 +52,7 @@ impl Kind {
             Self::Invalid => Code::InvalidArgument,
             Self::NotFound => Code::NotFound,
             Self::Conflict => Code::Aborted,
+            Self::Exists => Code::AlreadyExists,
             Self::Precondition => Code::FailedPrecondition,
             Self::Denied => Code::PermissionDenied,
             Self::Unauthenticated => Code::Unauthenticated,
@@ -65,6 +68,7 @@ impl Kind {
             Self::Invalid => "INVALID",
             Self::NotFound => "NOT_FOUND",
             Self::Conflict => "CONFLICT",
+            Self::Exists => "EXISTS",
             Self::Precondition => "PRECONDITION",
             Self::Denied => "DENIED",
             Self::Unauthenticated => "UNAUTHENTICATED",

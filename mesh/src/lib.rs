@@ -20,6 +20,7 @@ pub mod overload;
 pub mod rate;
 pub mod redis;
 pub mod server;
+pub mod spool;
 pub mod telemetry;
 pub mod terminal;
 pub mod testing;

@@ -1,6 +1,7 @@
 //! Help for tests of roles: a context with nothing behind it, and calls to make.
 
 mod etcd;
+mod postgres;
 mod redis;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use http::Uri;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{etcd::EtcdServer, redis::RedisServer};
+pub use self::{etcd::EtcdServer, postgres::PostgresServer, redis::RedisServer};
 use crate::{
     Call, Channel, Context, Deadline, Mounted, Tenant,
     server::{self, Limits, Stack},

@@ -52,6 +52,15 @@ pub mod knowledge {
     }
 }
 
+/// What was decided and done.
+pub mod ledger {
+    /// Version 1.
+    #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
+    pub mod v1 {
+        tonic::include_proto!("switchboard.ledger.v1");
+    }
+}
+
 /// The Open Inference Protocol, version 2, with Triton's extensions: a contract of others.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the .proto has the comments")]
 pub mod open_inference {

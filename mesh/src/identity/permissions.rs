@@ -69,11 +69,31 @@ const SERVICES: &[Service] = &[
     (
         "switchboard.policy.v1.PolicyService",
         &[
-            ("Inspect", TURN),
+            // A model's answer is inspected as it comes, and so is what a tool returns.
+            ("Inspect", Roles(&["conversation", "generation", "tools", GATEWAY])),
+            ("InspectStream", Roles(&["conversation", "generation", "tools", GATEWAY])),
             ("Redact", TURN),
             // Gives raw personal data back: to what acts on it, and to people.
             ("Restore", Roles(&["handoff", "tools"])),
-            ("Decide", Roles(&["conversation", "tools", GATEWAY])),
+            ("Forget", Roles(&["conversation", "handoff", GATEWAY])),
+            ("Decide", Roles(&["conversation", "generation", "handoff", "ledger", "tools", GATEWAY])),
+            ("GetBundle", TURN),
+            ("ReloadBundles", GATEWAY_ONLY),
+        ],
+    ),
+    (
+        "switchboard.ledger.v1.LedgerService",
+        &[
+            ("Append", Roles(&["conversation", "generation", "handoff", "policy", "tools", GATEWAY])),
+            ("Query", Roles(&["conversation", "handoff", "tools", GATEWAY])),
+            ("Get", Roles(&["conversation", "handoff", "tools", GATEWAY])),
+            // Gives raw personal data back: to what acts on it, and to people.
+            ("Unseal", Roles(&["handoff", "tools"])),
+            ("Verify", GATEWAY_ONLY),
+            ("Prove", GATEWAY_ONLY),
+            ("Checkpoints", GATEWAY_ONLY),
+            ("Export", GATEWAY_ONLY),
+            ("EraseSubject", GATEWAY_ONLY),
         ],
     ),
     ("switchboard.reranking.v1.RerankingService", &[("Rerank", TURN)]),
@@ -203,11 +223,14 @@ mod tests {
             assert!(!may(&[role], restore), "{role}");
         }
         assert!(may(&["tools"], restore) && may(&["handoff"], restore));
+        let unseal = "/switchboard.ledger.v1.LedgerService/Unseal";
+        assert!(may(&["tools"], unseal) && !may(&["gateway"], unseal) && !may(&["conversation"], unseal));
     }
 
     #[test]
     fn an_operator_reaches_no_tenants_data() {
-        let holders = ["conversation", "knowledge", "policy"].map(|role| format!("/switchboard.{role}."));
+        let holders =
+            ["conversation", "knowledge", "ledger", "policy"].map(|role| format!("/switchboard.{role}."));
         for (path, callers) in methods() {
             let open = may(&[OPERATOR], &path);
             assert!(!(open && holders.iter().any(|holder| path.starts_with(holder))), "{path} {callers:?}");
