@@ -40,6 +40,8 @@ const ANYONE: &[Role] = &[CustomerApp, Agent, Admin, Auditor];
 const READERS: &[Role] = &[Agent, Admin, Auditor];
 /// Work that costs compute and changes nothing.
 const STAFF: &[Role] = &[Agent, Admin];
+/// Looking at what was decided, and for whom.
+const AUDITORS: &[Role] = &[Admin, Auditor];
 /// Changing what customers are told.
 const OWNERS: &[Role] = &[Admin];
 
@@ -83,10 +85,30 @@ const SERVICES: &[Service] = &[
         "switchboard.policy.v1.PolicyService",
         &[
             ("Inspect", key(STAFF, "policy")),
+            ("InspectStream", key(STAFF, "policy")),
             ("Redact", key(STAFF, "policy")),
             // Gives raw personal data back.
             ("Restore", Closed),
+            ("Forget", key(OWNERS, "policy")),
             ("Decide", key(READERS, "policy")),
+            ("GetBundle", key(READERS, "policy")),
+            ("ReloadBundles", key(OWNERS, "policy")),
+        ],
+    ),
+    (
+        "switchboard.ledger.v1.LedgerService",
+        &[
+            // What was decided is told by who decided it.
+            ("Append", Closed),
+            ("Query", key(AUDITORS, "ledger:read")),
+            ("Get", key(AUDITORS, "ledger:read")),
+            // Gives raw personal data back.
+            ("Unseal", Closed),
+            ("Verify", key(AUDITORS, "ledger:read")),
+            ("Prove", key(AUDITORS, "ledger:read")),
+            ("Checkpoints", key(AUDITORS, "ledger:read")),
+            ("Export", key(AUDITORS, "ledger:export")),
+            ("EraseSubject", key(OWNERS, "ledger:write")),
         ],
     ),
     ("switchboard.reranking.v1.RerankingService", &[("Rerank", key(STAFF, "reranking"))]),

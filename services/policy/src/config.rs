@@ -1,20 +1,52 @@
 //! The section `[policy]`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, io::Read as _, path::PathBuf, time::Duration};
 
-use mesh::config::{Invalid, within};
+use mesh::{
+    Tenant,
+    config::{Invalid, Secret, within},
+};
 use serde::{Deserialize, Serialize};
 use switchboard_mesh as mesh;
 
+use crate::vault::Keys;
+
 /// The section `[policy]`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Folder of bundles, each a folder in it; empty where only the base that is built in decides.
+    pub bundles: PathBuf,
+    /// The bundle under every tenant's own; empty takes the one that is built in.
+    pub base: String,
+    /// The bundle of tenants that `tenants` does not name; empty leaves them the base alone.
+    pub bundle: String,
+    /// The time that a bundle's entry point may take, 1 ms to 1 s; what takes longer is cut off, and the text or
+    /// action goes no further. A warm decision takes well under 0.1 ms; the rest is for a machine under load.
+    #[serde(with = "humantime_serde")]
+    pub evaluation: Duration,
+    /// Each tenant's own bundle, by the tenant's name.
+    pub tenants: BTreeMap<String, String>,
     /// What is held of the personal data that was redacted.
     pub vault: VaultConfig,
 }
 
-/// The section `[policy.vault]`: how much personal data is held in memory, and for how long.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bundles: PathBuf::new(),
+            base: String::new(),
+            bundle: String::new(),
+            evaluation: Duration::from_millis(100),
+            tenants: BTreeMap::new(),
+            vault: VaultConfig::default(),
+        }
+    }
+}
+
+/// The section `[policy.vault]`: how much personal data is held, where, and for how long.
+///
+/// With `keys` or `keys_file` it is stored in the node's data folder, sealed; without, it is in memory alone.
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct VaultConfig {
@@ -24,14 +56,76 @@ pub struct VaultConfig {
     /// Values held for each conversation, 1 to 10,000; beyond that the oldest is forgotten. A value
     /// takes some 100 bytes.
     pub values: usize,
-    /// How long a conversation is held after its last use, 1 s to 7 days.
+    /// How long a conversation is held in memory after its last use, 1 s to 7 days.
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
+    /// How long a conversation's values are stored after its last use, 1 hour to 10 years.
+    #[serde(with = "humantime_serde")]
+    pub stored: Duration,
+    /// Keys that stored values are sealed with: an id, `:`, and 64 hexadecimal digits (32 random bytes), with
+    /// commas between. The first one writes, all read; what an older one sealed is sealed anew as it is used.
+    /// Best given by the environment.
+    pub keys: Secret,
+    /// File that holds the keys, one a line, in place of `keys`.
+    pub keys_file: PathBuf,
+}
+
+/// The largest file of keys that is read.
+const MOST_KEY_BYTES: u64 = 16 << 10;
+
+impl VaultConfig {
+    /// The keys; `None` where values are held in memory alone. Reads the file where there is one.
+    ///
+    /// # Errors
+    /// [`Invalid`], which names the key and shows nothing of a secret.
+    pub(crate) fn keys(&self) -> Result<Option<Keys>, Invalid> {
+        if self.keys_file.as_os_str().is_empty() {
+            return Keys::parse("policy.vault.keys", &self.keys);
+        }
+        let name = "policy.vault.keys_file";
+        let refused = |allowed: String| Invalid::new(name, self.keys_file.display(), allowed);
+        let mut text = String::new();
+        let read = std::fs::File::open(&self.keys_file)
+            .and_then(|file| file.take(MOST_KEY_BYTES + 1).read_to_string(&mut text));
+        read.map_err(|error| refused(format!("a file of keys that can be read: {error}")))?;
+        if text.len() as u64 > MOST_KEY_BYTES {
+            return Err(refused("a file of at most 16 KiB".to_owned()));
+        }
+        match Keys::parse(name, &Secret::new(text))? {
+            Some(keys) => Ok(Some(keys)),
+            None => {
+                Err(refused("a file with a key in it, such as 2026-11:<64 hexadecimal digits>".to_owned()))
+            }
+        }
+    }
+
+    fn check_keys(&self) -> Result<(), Invalid> {
+        if self.keys.is_masked() {
+            let allowed = "the keys themselves: a configuration is printed without them";
+            return Err(Invalid::new("policy.vault.keys", &self.keys, allowed));
+        }
+        if !self.keys.expose().is_empty() && !self.keys_file.as_os_str().is_empty() {
+            let given = self.keys_file.display();
+            return Err(Invalid::new(
+                "policy.vault.keys_file",
+                given,
+                "empty where policy.vault.keys is set",
+            ));
+        }
+        Keys::parse("policy.vault.keys", &self.keys).map(drop)
+    }
 }
 
 impl Default for VaultConfig {
     fn default() -> Self {
-        Self { conversations: 10_000, values: 100, keep: Duration::from_secs(3600) }
+        Self {
+            conversations: 10_000,
+            values: 100,
+            keep: Duration::from_secs(3600),
+            stored: Duration::from_secs(30 * 86_400),
+            keys: Secret::new(String::new()),
+            keys_file: PathBuf::new(),
+        }
     }
 }
 
@@ -41,12 +135,45 @@ impl Config {
     /// # Errors
     /// [`Invalid`], which names the key, its value and what is allowed.
     pub fn check(&self) -> Result<(), Invalid> {
+        let allowed = Duration::from_millis(1)..=Duration::from_secs(1);
+        if !allowed.contains(&self.evaluation) {
+            let value = format!("{:?}", self.evaluation);
+            return Err(Invalid::new("policy.evaluation", value, "from 1ms to 1s"));
+        }
+        for (tenant, name) in &self.tenants {
+            let key = format!("policy.tenants.{tenant}");
+            Tenant::try_new(tenant).map_err(|allowed| Invalid::new(key.as_str(), name, allowed))?;
+            self.check_bundle(&key, name)?;
+        }
+        for (key, name) in [("policy.base", &self.base), ("policy.bundle", &self.bundle)] {
+            if !name.is_empty() {
+                self.check_bundle(key, name)?;
+            }
+        }
         within("policy.vault.conversations", self.vault.conversations, 1..=1_000_000)?;
         within("policy.vault.values", self.vault.values, 1..=10_000)?;
         let allowed = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
         if !allowed.contains(&self.vault.keep) {
             let value = format!("{:?}", self.vault.keep);
             return Err(Invalid::new("policy.vault.keep", value, "from 1s to 7days"));
+        }
+        let allowed = Duration::from_secs(3600)..=Duration::from_secs(3_650 * 86_400);
+        if !allowed.contains(&self.vault.stored) {
+            let value = format!("{:?}", self.vault.stored);
+            return Err(Invalid::new("policy.vault.stored", value, "from 1hour to 3650days"));
+        }
+        self.vault.check_keys()?;
+        Ok(())
+    }
+
+    /// A bundle's name is that of a folder, and must not lead elsewhere.
+    fn check_bundle(&self, key: &str, name: &str) -> Result<(), Invalid> {
+        // The same characters as a tenant's name.
+        if Tenant::try_new(name).is_err() {
+            return Err(Invalid::new(key, name, "a bundle: 1 to 64 characters out of a-z, 0-9, - and _"));
+        }
+        if self.bundles.as_os_str().is_empty() {
+            return Err(Invalid::new(key, name, "set only where policy.bundles is, the folder of bundles"));
         }
         Ok(())
     }
@@ -62,6 +189,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_is_a_folder_in_the_folder_of_bundles() {
+        let with = |name: &str| Config {
+            bundles: "policies".into(),
+            tenants: [("acme".to_owned(), name.to_owned())].into(),
+            ..Config::default()
+        };
+        assert_eq!(with("retail").check(), Ok(()));
+        for bad in ["", "../secrets", "a/b", "Retail"] {
+            assert_eq!(with(bad).check().unwrap_err().key, "policy.tenants.acme", "{bad}");
+        }
+        let nowhere = Config { bundles: PathBuf::new(), ..with("retail") };
+        assert!(nowhere.check().unwrap_err().to_string().contains("policy.bundles"));
+        let slow = Config { evaluation: Duration::from_secs(5), ..Config::default() };
+        assert_eq!(slow.check().unwrap_err().key, "policy.evaluation");
+    }
+
+    #[test]
     fn a_value_out_of_range_is_named() {
         let mut config = Config::default();
         config.vault.keep = Duration::ZERO;
@@ -70,5 +214,9 @@ mod tests {
         assert_eq!(config.check().unwrap_err().key, "policy.vault.conversations");
         config.vault = VaultConfig { values: 20_000, ..VaultConfig::default() };
         assert_eq!(config.check().unwrap_err().key, "policy.vault.values");
+        config.vault = VaultConfig { stored: Duration::ZERO, ..VaultConfig::default() };
+        assert_eq!(config.check().unwrap_err().key, "policy.vault.stored");
+        config.vault = VaultConfig { keys: Secret::new("a:12".into()), ..VaultConfig::default() };
+        assert_eq!(config.check().unwrap_err().key, "policy.vault.keys");
     }
 }

@@ -3,6 +3,8 @@
 use mesh::error::{Fault, Kind};
 use switchboard_mesh as mesh;
 
+use crate::vault::StoreError;
+
 /// Why a call cannot be served. None of the messages holds any of the text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -14,9 +16,9 @@ pub(crate) enum Error {
         /// What is allowed.
         allowed: &'static str,
     },
-    /// Nobody has loaded a policy for the tenant: set one up first.
-    #[error("the tenant has no policy bundle loaded, so no action can be decided on")]
-    NoPolicy,
+    /// The vault could not be read or written: try again; the text must not go on without it.
+    #[error("the vault does not answer; what it holds is safe")]
+    Vault(#[from] StoreError),
     /// The inspection of a long text did not come back.
     #[error("the inspection was lost")]
     Lost(#[from] tokio::task::JoinError),
@@ -26,7 +28,7 @@ impl Fault for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Field { .. } => Kind::Invalid,
-            Self::NoPolicy => Kind::Precondition,
+            Self::Vault(_) => Kind::Unavailable,
             Self::Lost(_) => Kind::Internal,
         }
     }
@@ -34,7 +36,7 @@ impl Fault for Error {
     fn field(&self) -> Option<&str> {
         match self {
             Self::Field { field, .. } => Some(field),
-            Self::NoPolicy | Self::Lost(_) => None,
+            Self::Vault(_) | Self::Lost(_) => None,
         }
     }
 }

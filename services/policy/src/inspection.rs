@@ -13,13 +13,13 @@
 use std::collections::BTreeSet;
 
 use switchboard_mesh::Tenant;
-use switchboard_text::redaction::{self, Entity, Redacted, Replaced};
+use switchboard_text::redaction::{self, Entity, Kinds, Redacted, Replaced};
 
-use crate::vault::{Held, Vault};
+use crate::vault::{StoreError, Vault};
 
 /// Which way a text is going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub enum Direction {
     /// From a customer.
     Input,
     /// To a customer.
@@ -28,7 +28,8 @@ pub(crate) enum Direction {
 
 impl Direction {
     /// The name in labels.
-    pub(crate) fn as_str(self) -> &'static str {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Input => "input",
             Self::Output => "output",
@@ -38,38 +39,50 @@ impl Direction {
 
 /// Replaces what must not go on in this direction. A conversation without personal data takes no
 /// place in the vault.
+///
+/// # Errors
+/// [`StoreError`]: the text must not go on.
 pub(crate) fn inspect(
     text: &str,
     direction: Direction,
     vault: &Vault,
     tenant: &Tenant,
     conversation: &str,
-) -> Redacted {
-    let entities = match direction {
-        Direction::Input => redaction::find_with_literals(text),
-        Direction::Output => redaction::find(text),
-    };
-    // Any use keeps the conversation, with personal data or without.
-    let held = vault.find(tenant, conversation);
-    let entities = match direction {
-        Direction::Input => entities,
-        Direction::Output => leaks(text, entities, held),
-    };
-    if entities.is_empty() {
-        return Redacted { text: text.to_owned(), replaced: Vec::new() };
-    }
-    let held = vault.open(tenant, conversation);
-    redaction::replace(text, entities, &mut held.lock())
+) -> Result<Redacted, StoreError> {
+    let entities = redaction::find_kinds(text, kinds(direction));
+    replace(text, entities, direction, vault, tenant, conversation)
 }
 
-/// What of the personal data in an answer is the customer's.
-fn leaks(text: &str, mut entities: Vec<Entity>, held: Option<Held>) -> Vec<Entity> {
-    let values = held.as_ref().map(Held::lock);
-    let known = |entity: &Entity| {
-        values.as_ref().is_some_and(|values| values.knows(entity.kind, entity.span.of(text)))
-    };
-    entities.retain(|entity| entity.kind.is_always_private() || known(entity));
-    entities
+/// What is looked for in this direction: raw text may also have what looks like a placeholder.
+pub(crate) fn kinds(direction: Direction) -> Kinds {
+    match direction {
+        Direction::Input => Kinds::ALL,
+        Direction::Output => Kinds::PATTERNS,
+    }
+}
+
+/// Replaces, of what was found in a text, what must not go on in this direction.
+///
+/// # Errors
+/// [`StoreError`]: the text must not go on.
+pub(crate) fn replace(
+    text: &str,
+    mut entities: Vec<Entity>,
+    direction: Direction,
+    vault: &Vault,
+    tenant: &Tenant,
+    conversation: &str,
+) -> Result<Redacted, StoreError> {
+    // Any use keeps the conversation, with personal data or without.
+    let known = vault.knows(tenant, conversation)?;
+    if direction == Direction::Output {
+        // What of the personal data in an answer is the customer's.
+        entities.retain(|entity| entity.kind.is_always_private() || known(entity.kind, entity.span.of(text)));
+    }
+    if entities.is_empty() {
+        return Ok(Redacted { text: text.to_owned(), replaced: Vec::new() });
+    }
+    vault.replace(tenant, conversation, text, &entities)
 }
 
 /// Why a text was rewritten, in words for a person; empty when it was not. Names kinds, no values.
@@ -90,7 +103,7 @@ mod tests {
     /// Inspects texts of one conversation, each with its direction.
     fn inspected<const N: usize>(vault: &Vault, texts: [(&str, Direction); N]) -> [Redacted; N] {
         let tenant = Tenant::try_new("acme").unwrap();
-        texts.map(|(text, direction)| inspect(text, direction, vault, &tenant, "c1"))
+        texts.map(|(text, direction)| inspect(text, direction, vault, &tenant, "c1").unwrap())
     }
 
     #[tokio::test]
@@ -117,10 +130,10 @@ mod tests {
     async fn a_conversation_without_personal_data_takes_no_place() {
         let vault = Vault::new(VaultConfig { conversations: 1, ..VaultConfig::default() });
         let tenant = Tenant::try_new("acme").unwrap();
-        let told = inspect("jo@home.de", Direction::Input, &vault, &tenant, "c1").text;
-        inspect("Can I return shoes?", Direction::Input, &vault, &tenant, "c2");
-        inspect("Write to help@acme.com", Direction::Output, &vault, &tenant, "c3");
-        let held = vault.find(&tenant, "c1").expect("it was not displaced");
-        assert_eq!(held.lock().restore(&told).text, "jo@home.de");
+        let told = inspect("jo@home.de", Direction::Input, &vault, &tenant, "c1").unwrap().text;
+        inspect("Can I return shoes?", Direction::Input, &vault, &tenant, "c2").unwrap();
+        inspect("Write to help@acme.com", Direction::Output, &vault, &tenant, "c3").unwrap();
+        let restored = vault.restore(&tenant, "c1", &told).unwrap();
+        assert_eq!(restored.text, "jo@home.de", "it was not displaced");
     }
 }

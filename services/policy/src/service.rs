@@ -1,161 +1,203 @@
 //! The generated trait: decode, call the core, encode.
 
+mod decode;
+mod documents;
+mod encode;
+mod stream;
+
 use std::sync::Arc;
 
 use mesh::{Call, Tenant, error};
 use proto::policy::v1::{
-    self as v1, DecideRequest, DecideResponse, Finding, InspectRequest, InspectResponse, RedactRequest,
-    RedactResponse, RestoreRequest, RestoreResponse, Verdict, policy_service_server::PolicyService,
+    DecideRequest, DecideResponse, ForgetRequest, ForgetResponse, GetBundleRequest, GetBundleResponse,
+    InspectRequest, InspectResponse, InspectStreamRequest, RedactRequest, RedactResponse,
+    ReloadBundlesRequest, ReloadBundlesResponse, RestoreRequest, RestoreResponse,
+    policy_service_server::PolicyService,
 };
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
-use switchboard_text::redaction::{Redacted, Replaced};
-use tonic::{Request, Response, Status};
+use switchboard_text::redaction::Redacted;
+use tonic::{Request, Response, Status, Streaming};
 
+pub(crate) use self::documents::Documents;
+use self::{decode::Inspecting, documents::Key};
 use crate::{
+    bundles::Bundles,
     error::Error,
     inspection::{self, Direction},
+    judge::{Judge, Text},
     metrics,
-    vault::{Held, Vault},
+    vault::Vault,
 };
 
-/// The most characters of a text, by contract.
-const MAX_CHARACTERS: usize = 64_000;
 /// Up to this many bytes a text is inspected where the call is served: it takes some 100
 /// microseconds, less than a hop to another thread costs under load.
 const INLINE_BYTES: usize = 4096;
-/// The most bytes of a conversation's id and of a purpose: ids are UUIDs or the caller's own keys,
-/// a purpose is a phrase.
-const MAX_NAME_BYTES: usize = 256;
 
 /// Serves `PolicyService`.
 pub(crate) struct Service {
-    vault: Arc<Vault>,
+    core: Arc<Core>,
 }
 
-impl Service {
-    pub(crate) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
-    }
+/// What calls share.
+pub(crate) struct Core {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) judge: Judge,
+    pub(crate) bundles: Arc<Bundles>,
+    pub(crate) documents: Documents,
+}
 
-    /// Checks text and conversation, and redacts.
-    async fn redacted(
+impl Core {
+    /// Redacts, and counts what was replaced.
+    fn redact(
         &self,
         tenant: &Tenant,
-        text: String,
+        text: &str,
         conversation: &str,
         direction: Direction,
     ) -> Result<Redacted, Error> {
-        check_text(&text)?;
-        check_conversation(conversation)?;
-        let redacted = if text.len() <= INLINE_BYTES {
-            inspection::inspect(&text, direction, &self.vault, tenant, conversation)
-        } else {
-            let (vault, tenant, conversation) = (self.vault.clone(), tenant.clone(), conversation.to_owned());
-            let inspect = move || inspection::inspect(&text, direction, &vault, &tenant, &conversation);
-            tokio::task::spawn_blocking(inspect).await?
-        };
-        for replaced in &redacted.replaced {
-            metrics::replaced(replaced.entity.kind.as_str(), direction.as_str());
-        }
+        let redacted = inspection::inspect(text, direction, &self.vault, tenant, conversation)?;
+        count(&redacted, direction);
         Ok(redacted)
     }
+
+    fn inspect(&self, tenant: &Tenant, request: &Inspecting) -> Result<InspectResponse, Error> {
+        let key = Key::of(tenant, self.bundles.of(tenant).to_string(), request);
+        if let Some(known) = key.as_ref().and_then(|key| self.documents.get(key)) {
+            return Ok(known);
+        }
+        let Inspecting { text, direction, source, about } = request;
+        let redacted = self.redact(tenant, text, &about.conversation, *direction)?;
+        let text =
+            Text { written: text, redacted: &redacted.text, direction: *direction, source: *source, about };
+        let inspected = self.judge.inspect(tenant, &text);
+        let sure = !inspected.judged.failed();
+        let reply = encode::inspected(redacted, inspected);
+        if let Some(key) = key.filter(|_| sure) {
+            self.documents.put(key, &reply);
+        }
+        Ok(reply)
+    }
+}
+
+fn count(redacted: &Redacted, direction: Direction) {
+    for replaced in &redacted.replaced {
+        metrics::replaced(replaced.entity.kind.as_str(), direction.as_str());
+    }
+}
+
+impl Service {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { core }
+    }
+}
+
+/// Runs what takes time linear in a text, or waits for a disk, where it harms nobody else.
+async fn on_core<T: Send + 'static>(
+    core: &Arc<Core>,
+    bytes: usize,
+    work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes <= INLINE_BYTES && !core.vault.blocks() {
+        return work(core);
+    }
+    let core = Arc::clone(core);
+    tokio::task::spawn_blocking(move || work(&core)).await?
 }
 
 #[tonic::async_trait]
 impl PolicyService for Service {
+    type InspectStreamStream = stream::Pieces;
+
     async fn inspect(&self, request: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
         let call = Call::of(&request)?;
-        let InspectRequest { text, direction, conversation_id, locale: _ } = request.into_inner();
-        let direction = direction_of(direction).map_err(error::status)?;
-        let redacted = self.redacted(call.tenant()?, text, &conversation_id, direction).await;
-        let redacted = redacted.map_err(error::status)?;
-        let verdict = if redacted.replaced.is_empty() { Verdict::Allow } else { Verdict::Rewrite };
-        Ok(Response::new(InspectResponse {
-            verdict: verdict.into(),
-            reason: inspection::reason(&redacted.replaced),
-            findings: redacted.replaced.into_iter().map(finding).collect(),
-            text: redacted.text,
-        }))
+        let tenant = call.tenant()?.clone();
+        let request = Inspecting::of(request.into_inner()).map_err(error::status)?;
+        let reply = on_core(&self.core, request.bytes(), move |core| core.inspect(&tenant, &request)).await;
+        Ok(Response::new(reply.map_err(error::status)?))
+    }
+
+    async fn inspect_stream(
+        &self,
+        request: Request<Streaming<InspectStreamRequest>>,
+    ) -> Result<Response<stream::Pieces>, Status> {
+        let call = Call::of(&request)?;
+        let tenant = call.tenant()?.clone();
+        Ok(Response::new(stream::pieces(Arc::clone(&self.core), tenant, request.into_inner())))
     }
 
     async fn redact(&self, request: Request<RedactRequest>) -> Result<Response<RedactResponse>, Status> {
         let call = Call::of(&request)?;
+        let tenant = call.tenant()?.clone();
         let RedactRequest { text, conversation_id } = request.into_inner();
-        let redacted = self.redacted(call.tenant()?, text, &conversation_id, Direction::Input).await;
-        let redacted = redacted.map_err(error::status)?;
-        let findings = redacted.replaced.into_iter().map(finding).collect();
-        Ok(Response::new(RedactResponse { text: redacted.text, findings }))
+        decode::check_text(&text)
+            .and_then(|()| decode::check_conversation(&conversation_id))
+            .map_err(error::status)?;
+        let bytes = text.len();
+        let redact = move |core: &Core| core.redact(&tenant, &text, &conversation_id, Direction::Input);
+        let redacted = on_core(&self.core, bytes, redact).await;
+        Ok(Response::new(encode::redacted(redacted.map_err(error::status)?)))
     }
 
     /// Asks for a purpose and counts the calls. The purpose itself is kept nowhere: it is the caller's
     /// free text, which may hold personal data, so it is neither logged nor a label.
     async fn restore(&self, request: Request<RestoreRequest>) -> Result<Response<RestoreResponse>, Status> {
         let call = Call::of(&request)?;
-        let tenant = call.tenant()?;
+        let tenant = call.tenant()?.clone();
         let RestoreRequest { text, conversation_id, purpose } = request.into_inner();
-        check_text(&text).and_then(|()| check_restore(&conversation_id, &purpose)).map_err(error::status)?;
-        // What is not held is as missing as a conversation that never was.
-        let held = self.vault.find(tenant, &conversation_id).unwrap_or_else(|| Held::alone(1));
-        let restored = held.lock().restore(&text);
+        decode::check_text(&text)
+            .and_then(|()| decode::check_restore(&conversation_id, &purpose))
+            .map_err(error::status)?;
+        let restore = move |core: &Core| Ok(core.vault.restore(&tenant, &conversation_id, &text)?);
+        let restored = on_core(&self.core, 0, restore).await.map_err(error::status)?;
         metrics::restored(restored.restored, restored.missing);
         let missing = u32::try_from(restored.missing).unwrap_or(u32::MAX);
         Ok(Response::new(RestoreResponse { text: restored.text, missing }))
     }
 
+    async fn forget(&self, request: Request<ForgetRequest>) -> Result<Response<ForgetResponse>, Status> {
+        let call = Call::of(&request)?;
+        let tenant = call.tenant()?.clone();
+        let forget = decode::forget(request.into_inner()).map_err(error::status)?;
+        let bytes = forget.bytes();
+        let forget = move |core: &Core| match forget {
+            decode::Forget::Conversation(conversation) => {
+                core.judge.forget(&tenant, &conversation);
+                Ok(core.vault.forget(&tenant, &conversation)?)
+            }
+            decode::Forget::Value(value) => Ok(core.vault.forget_value(&tenant, &value)?),
+        };
+        let values = on_core(&self.core, bytes, forget).await.map_err(error::status)?;
+        Ok(Response::new(ForgetResponse { values: u32::try_from(values).unwrap_or(u32::MAX) }))
+    }
+
     async fn decide(&self, request: Request<DecideRequest>) -> Result<Response<DecideResponse>, Status> {
-        Call::of(&request)?.tenant()?;
-        Err(error::status(Error::NoPolicy))
+        let call = Call::of(&request)?;
+        let tenant = call.tenant()?;
+        let (action, facts) = decode::action(request.into_inner()).map_err(error::status)?;
+        Ok(Response::new(encode::decided(self.core.judge.decide(tenant, &action, facts))))
     }
-}
 
-fn direction_of(direction: i32) -> Result<Direction, Error> {
-    match v1::Direction::try_from(direction) {
-        Ok(v1::Direction::Input) => Ok(Direction::Input),
-        Ok(v1::Direction::Output) => Ok(Direction::Output),
-        Ok(v1::Direction::Unspecified) | Err(_) => {
-            Err(Error::Field { field: "direction", allowed: "DIRECTION_INPUT or DIRECTION_OUTPUT" })
-        }
+    async fn get_bundle(
+        &self,
+        request: Request<GetBundleRequest>,
+    ) -> Result<Response<GetBundleResponse>, Status> {
+        let call = Call::of(&request)?;
+        let bundles = encode::bundles(self.core.bundles.about(call.tenant()?));
+        Ok(Response::new(GetBundleResponse { bundles }))
     }
-}
 
-fn check_text(text: &str) -> Result<(), Error> {
-    // A character takes at most four bytes; a text far over the limit is not counted through.
-    if text.len() > MAX_CHARACTERS * 4 || text.chars().count() > MAX_CHARACTERS {
-        return Err(Error::Field { field: "text", allowed: "at most 64,000 characters" });
-    }
-    Ok(())
-}
-
-fn check_conversation(conversation: &str) -> Result<(), Error> {
-    if conversation.len() > MAX_NAME_BYTES {
-        return Err(Error::Field { field: "conversation_id", allowed: "at most 256 bytes" });
-    }
-    Ok(())
-}
-
-fn check_restore(conversation: &str, purpose: &str) -> Result<(), Error> {
-    check_conversation(conversation)?;
-    if conversation.is_empty() {
-        return Err(Error::Field { field: "conversation_id", allowed: "the conversation to restore from" });
-    }
-    if purpose.trim().is_empty() || purpose.len() > MAX_NAME_BYTES {
-        return Err(Error::Field { field: "purpose", allowed: "why it is needed, 1 to 256 bytes" });
-    }
-    Ok(())
-}
-
-fn finding(replaced: Replaced) -> Finding {
-    let Replaced { entity, placeholder } = replaced;
-    // Offsets are below the 64,000 characters that a text may have.
-    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    Finding {
-        start: offset(entity.span.chars.start),
-        end: offset(entity.span.chars.end),
-        kind: entity.kind.as_str().to_owned(),
-        score: entity.score,
-        detector: entity.detector.to_owned(),
-        placeholder,
+    async fn reload_bundles(
+        &self,
+        request: Request<ReloadBundlesRequest>,
+    ) -> Result<Response<ReloadBundlesResponse>, Status> {
+        let call = Call::of(&request)?;
+        let tenant = call.tenant()?;
+        let bundles = Arc::clone(&self.core.bundles);
+        let looked = tokio::task::spawn_blocking(move || bundles.look(true)).await;
+        looked.map_err(|lost| error::status(Error::Lost(lost)))?;
+        let bundles = encode::bundles(self.core.bundles.about(tenant));
+        Ok(Response::new(ReloadBundlesResponse { bundles }))
     }
 }
 

@@ -1,0 +1,183 @@
+//! Checks of what is about to be said, a sentence at a time.
+//!
+//! [`check`] asks of a sentence whether the passages carry it, whether it is in the customer's language,
+//! and whether it speaks as the company wants; [`missing`] asks of a whole reply whether it has the wording
+//! that it must. Personal data is the redaction's to find.
+//!
+//! A sentence that was cut out of a passage is carried by construction. Any other one is compared with the
+//! passages by its words ([`switchboard_text::grounding`]): a number, a name or a denial that does not
+//! agree is told where it stands; too few words in common are told for the whole sentence. A courtesy
+//! claims nothing and needs no passage; a bare yes or no claims what was asked, and does.
+
+mod courtesy;
+mod grade;
+mod wording;
+
+use std::ops::Range;
+
+use switchboard_text::{
+    Span,
+    grounding::{Disagreement, Evidence},
+    redaction::Kind,
+    words::Language,
+};
+
+use self::wording::Said;
+use crate::detectors::{self, Finding};
+
+/// Too few of a sentence's words are in the passages.
+pub const UNGROUNDED: &str = "ungrounded";
+/// A number that no passage has.
+pub const NUMBER: &str = "number-disagrees";
+/// A denial that the passages do not make, or one of theirs left out.
+pub const NEGATION: &str = "negation-disagrees";
+/// A name, code, address or quotation that no passage has.
+pub const ENTITY: &str = "entity-disagrees";
+/// Wording that is never used.
+pub const BANNED: &str = "banned-wording";
+/// Wording that is written otherwise than it has to be.
+pub const SPELLING: &str = "required-spelling";
+/// A sentence above the highest grade.
+pub const GRADE: &str = "reading-level";
+/// A sentence in another language than the customer's.
+pub const LANGUAGE: &str = "language";
+
+/// Share of a sentence's content words that passages must have: below half, more is made up than taken.
+const CARRIED: f32 = 0.5;
+/// How sure a sentence must be in another language to be told so.
+const SURE: f32 = 0.8;
+/// How sure a disagreement is: numbers are compared by value, names by spelling, denials by the words
+/// around them, which is the least certain.
+const DISAGREEING: [(Disagreement, &str, f32); 3] = [
+    (Disagreement::Number, NUMBER, 0.9),
+    (Disagreement::Entity, ENTITY, 0.8),
+    (Disagreement::Negation, NEGATION, 0.7),
+];
+
+/// A sentence that is about to be said.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// The sentence.
+    pub sentence: &'a str,
+    /// What it may be based on.
+    pub passages: &'a [&'a str],
+    /// Whether it was cut out of a passage as it stands, which grounds it by construction.
+    pub verbatim: bool,
+    /// The language that it should be in, as a BCP 47 tag; `None` where any will do.
+    pub language: Option<&'a str>,
+}
+
+/// How the company wants to speak.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Voice {
+    /// Wording that is never used: whole words, in any case and with any white space between.
+    pub banned: Vec<String>,
+    /// Wording that is always written exactly so ([`check`]), and has to be in a reply ([`missing`]).
+    pub required: Vec<String>,
+    /// The highest Flesch-Kincaid grade of a sentence; English only.
+    pub max_grade: Option<f32>,
+}
+
+/// Checks a sentence; what is wrong with it, in the order of places. Takes time linear in sentence,
+/// passages and voice.
+#[must_use]
+pub fn check(draft: &Draft<'_>, voice: &Voice) -> Vec<Finding> {
+    let text = draft.sentence;
+    let mut found: Vec<Found> = Vec::new();
+    let spoken = detectors::language_of(text);
+    let wanted = draft.language.and_then(primary);
+    if let (Some(spoken), Some(wanted)) = (spoken, &wanted)
+        && spoken.confidence >= SURE
+        && spoken.code != wanted
+    {
+        found.push((whole(text), LANGUAGE, spoken.confidence, "trigrams"));
+    }
+    if !draft.verbatim {
+        grounding(draft, spoken.map(|spoken| spoken.code), &mut found);
+    }
+    let said = Said::new(text);
+    for phrase in &voice.banned {
+        found.extend(said.places(phrase).into_iter().map(|place| (place, BANNED, 1.0, "wording")));
+    }
+    for phrase in &voice.required {
+        let places = said.places(phrase).into_iter();
+        let otherwise = places.filter(|place| text[place.clone()] != **phrase);
+        found.extend(otherwise.map(|place| (place, SPELLING, 1.0, "wording")));
+    }
+    let english =
+        spoken.is_none_or(|spoken| spoken.code == "en") && wanted.as_deref().is_none_or(|code| code == "en");
+    if let (Some(most), true) = (voice.max_grade, english)
+        && grade::flesch_kincaid(text).is_some_and(|grade| grade > most)
+    {
+        found.push((whole(text), GRADE, 1.0, "flesch-kincaid"));
+    }
+    found.sort_by_key(|(place, ..)| (place.start, place.end));
+    let places: Vec<Range<usize>> = found.iter().map(|(place, ..)| place.clone()).collect();
+    let spans = Span::of_bytes(text, &places);
+    let finding = |((_, kind, score, detector), span)| Finding { span, kind, score, detector };
+    found.into_iter().zip(spans).map(finding).collect()
+}
+
+/// Required wording that a whole reply lacks, as the voice has it. For who has the whole reply: sentences are
+/// inspected one by one, so that no rule asks for it.
+#[must_use]
+pub fn missing<'v>(reply: &str, voice: &'v Voice) -> Vec<&'v str> {
+    let said = Said::new(reply);
+    let required = voice.required.iter().map(String::as_str);
+    required.filter(|phrase| said.places(phrase).is_empty()).collect()
+}
+
+type Found = (Range<usize>, &'static str, f32, &'static str);
+
+fn grounding(draft: &Draft<'_>, spoken: Option<&str>, found: &mut Vec<Found>) {
+    // What stands for a customer's value is nothing that a passage could have.
+    let sentence = without_placeholders(draft.sentence);
+    let answers = courtesy::answers(&sentence);
+    if !answers && courtesy::is_courtesy(&sentence) {
+        return;
+    }
+    let language = Language::of_tag(draft.language.or(spoken).unwrap_or_default());
+    let support = Evidence::new(draft.passages, language).support(&sentence);
+    for (span, kind) in &support.disagreements {
+        let told = DISAGREEING.iter().find(|(disagreement, ..)| disagreement == kind);
+        found.extend(told.map(|&(_, kind, score)| (span.bytes.clone(), kind, score, "grounding")));
+    }
+    // A bare answer claims what was asked, and has no words to compare.
+    let score = if support.words > 0 { support.score } else { f32::from(u8::from(!answers)) };
+    if score < CARRIED {
+        found.push((whole(draft.sentence), UNGROUNDED, 1.0 - score, "grounding"));
+    }
+}
+
+/// A text with spaces where its placeholders are: each byte keeps its place.
+fn without_placeholders(text: &str) -> String {
+    const LONGEST: usize = 32;
+    let mut blank = text.to_owned();
+    for (open, _) in text.match_indices('[') {
+        let inner = &text[open + 1..];
+        let Some(length) = inner.bytes().take(LONGEST).position(|byte| byte == b']') else { continue };
+        let is_one = inner[..length].rsplit_once('-').is_some_and(|(kind, number)| {
+            let known = Kind::ALL.into_iter().any(|known| known.as_str() == kind);
+            known && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if is_one {
+            let place = open..open + length + 2;
+            blank.replace_range(place.clone(), &" ".repeat(place.len()));
+        }
+    }
+    blank
+}
+
+/// The language of a BCP 47 tag.
+fn primary(tag: &str) -> Option<String> {
+    let primary = tag.split(['-', '_']).next()?.to_ascii_lowercase();
+    (!primary.is_empty() && primary != "und").then_some(primary)
+}
+
+fn whole(text: &str) -> Range<usize> {
+    let start = text.len() - text.trim_start().len();
+    start..start + text.trim().len()
+}
+
+#[cfg(test)]
+mod tests;
