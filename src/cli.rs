@@ -5,10 +5,13 @@ mod certs;
 mod client;
 mod config;
 mod eval;
+mod handoffs;
 mod ingest;
 mod keys;
+mod ledger;
 mod models;
 mod nodes;
+mod policy;
 mod serve;
 mod show;
 mod up;
@@ -41,8 +44,10 @@ Examples:
   switchboard up                                  # serve every role; prints an API key once
   switchboard ask \"...\" --server http://127.0.0.1:8081 --api-key sb_...
   switchboard keys create --role customer-app --expires 90d   # make an API key for an app
+  switchboard ledger verify                       # read every record's hash, and say whether any was changed
   switchboard certs dev                           # certificates for a mesh that is being developed
   switchboard models list                         # the models that this machine has
+  switchboard policy explain \"My card was stolen\"  # what the rules say of a text
   switchboard config print                        # every setting with its value";
 
 /// Flags of every command.
@@ -80,9 +85,18 @@ enum Command {
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// List the conversations that wait for a person
+    #[command(subcommand)]
+    Handoffs(handoffs::HandoffsCommand),
+    /// Verify, look up, prove and export what was decided and done
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Make certificates, by which nodes know each other
     #[command(subcommand)]
     Certs(certs::CertsCommand),
+    /// Check, test and explain the rules that decide what may be read, said and done
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Check or print the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -123,7 +137,10 @@ pub(crate) fn run() -> ExitCode {
             Command::Eval(command) => eval::eval(&cli.global, command).await,
             Command::Models(command) => models::models(&cli.global, command).await,
             Command::Keys(command) => keys::keys(&cli.global, command),
+            Command::Handoffs(command) => handoffs::handoffs(&cli.global, command).await,
+            Command::Ledger(command) => ledger::ledger(&cli.global, command).await,
             Command::Certs(command) => certs::certs(command),
+            Command::Policy(command) => policy::policy(&cli.global, command).await,
             Command::Config(command) => config::config(&cli.global, &command),
         }
     });

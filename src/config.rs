@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) generation: switchboard_generation::Config,
     pub(crate) knowledge: switchboard_knowledge::Config,
     pub(crate) embeddings: switchboard_embeddings::Config,
+    pub(crate) ledger: switchboard_ledger::Config,
     pub(crate) policy: switchboard_policy::Config,
     pub(crate) reranking: switchboard_reranking::Config,
     pub(crate) inference: switchboard_model_server::Config,
@@ -115,6 +116,7 @@ impl Config {
         self.generation.check()?;
         self.knowledge.check()?;
         self.embeddings.check()?;
+        self.ledger.check()?;
         self.policy.check()?;
         self.reranking.check()?;
         self.inference.check()?;

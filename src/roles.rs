@@ -12,18 +12,20 @@ pub(crate) enum Role {
     Generation,
     Inference,
     Knowledge,
+    Ledger,
     Policy,
     Reranking,
 }
 
 impl Role {
     /// Every role, in order of name.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Conversation,
         Self::Embeddings,
         Self::Generation,
         Self::Inference,
         Self::Knowledge,
+        Self::Ledger,
         Self::Policy,
         Self::Reranking,
     ];
@@ -36,6 +38,7 @@ impl Role {
             Self::Generation => switchboard_generation::ROLE,
             Self::Inference => switchboard_model_server::ROLE,
             Self::Knowledge => switchboard_knowledge::ROLE,
+            Self::Ledger => switchboard_ledger::ROLE,
             Self::Policy => switchboard_policy::ROLE,
             Self::Reranking => switchboard_reranking::ROLE,
         }
@@ -57,6 +60,7 @@ impl Role {
             Self::Generation => switchboard_generation::start(config.generation.clone(), ctx).await,
             Self::Inference => switchboard_model_server::start(config.inference.clone(), ctx).await,
             Self::Knowledge => switchboard_knowledge::start(config.knowledge.clone(), ctx).await,
+            Self::Ledger => switchboard_ledger::start(config.ledger.clone(), ctx).await,
             Self::Policy => switchboard_policy::start(config.policy.clone(), ctx).await,
             Self::Reranking => switchboard_reranking::start(config.reranking.clone(), ctx).await,
         }

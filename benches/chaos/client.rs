@@ -215,7 +215,7 @@ impl Client {
             let event = events.message().await.map_err(|status| (status, heard))?;
             heard = true;
             match event.and_then(|event| event.event) {
-                Some(Event::Started(_)) => {}
+                Some(Event::Started(_) | Event::HandOff(_)) => {}
                 Some(Event::Sentence(_)) => turn.first = turn.first.or(Some(turn.due.elapsed())),
                 Some(Event::Report(report)) => {
                     turn.told(report);

@@ -50,6 +50,8 @@ struct Ask {
     channel: Option<Medium>,
     locale: Option<String>,
     audiences: Option<Vec<String>>,
+    product: Option<String>,
+    jurisdiction: Option<String>,
     budget: Option<Budget>,
 }
 
@@ -127,6 +129,8 @@ impl Ask {
             channel: channel.into(),
             locale: self.locale.unwrap_or_default(),
             audiences: self.audiences.unwrap_or_default(),
+            product: self.product.unwrap_or_default(),
+            jurisdiction: self.jurisdiction.unwrap_or_default(),
             budget,
         };
         Ok((message, whole))
@@ -248,6 +252,7 @@ impl Events {
             let frame = match self.seen.last().and_then(|event| event.event.as_ref()) {
                 Some(Event::Started(event)) => frame("started", &json::started(event)),
                 Some(Event::Sentence(event)) => frame("sentence", &json::sentence(event)),
+                Some(Event::HandOff(event)) => frame("hand_off", &json::hand_off(event)),
                 Some(Event::Report(_)) => frame("report", &json::turn(&self.seen)),
                 // An event of a later contract; those who do not know it go on.
                 None => continue,

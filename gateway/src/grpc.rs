@@ -17,7 +17,8 @@ use mesh::{Call, Channel, Deadline, call, deadline, server::Stack};
 use proto::{
     conversation::v1::conversation_service_server, embeddings::v1::embeddings_service_server,
     generation::v1::generation_service_server, knowledge::v1::knowledge_service_server,
-    policy::v1::policy_service_server, reranking::v1::reranking_service_server,
+    ledger::v1::ledger_service_server, policy::v1::policy_service_server,
+    reranking::v1::reranking_service_server,
 };
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
@@ -33,11 +34,12 @@ use crate::{
 };
 
 /// Services that customers may call, with the roles that serve them.
-const PUBLIC: [(&str, &str); 6] = [
+const PUBLIC: [(&str, &str); 7] = [
     (conversation_service_server::SERVICE_NAME, "conversation"),
     (embeddings_service_server::SERVICE_NAME, "embeddings"),
     (generation_service_server::SERVICE_NAME, "generation"),
     (knowledge_service_server::SERVICE_NAME, "knowledge"),
+    (ledger_service_server::SERVICE_NAME, "ledger"),
     (policy_service_server::SERVICE_NAME, "policy"),
     (reranking_service_server::SERVICE_NAME, "reranking"),
 ];
@@ -53,6 +55,11 @@ const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// Method whose time is bounded by `ingest_time`.
 const INGEST: &str = "/switchboard.knowledge.v1.KnowledgeService/Ingest";
+
+/// Methods that go on for as long as a tenant's chain of records is.
+const VERIFY: &str = "/switchboard.ledger.v1.LedgerService/Verify";
+/// As [`VERIFY`].
+const EXPORT: &str = "/switchboard.ledger.v1.LedgerService/Export";
 
 /// Method whose streams stay open while their caller has nothing to ask.
 const EMBED_STREAM: &str = "/switchboard.embeddings.v1.EmbeddingsService/EmbedStream";
@@ -78,7 +85,7 @@ pub(crate) fn router(
         routes = routes.route(&format!("/{service}/{{method}}"), pass);
     }
     // Their time is bounded here; it is for limits of their own.
-    let long_lived = [INGEST, EMBED_STREAM];
+    let long_lived = [INGEST, EMBED_STREAM, VERIFY, EXPORT];
     let stack = Stack::from_router(routes).limited(door.overload.clone()).long_lived(long_lived);
     let edge = Edge { door: Arc::clone(door), stack };
     Ok(Router::new().fallback(screen).with_state(edge))
@@ -161,7 +168,7 @@ impl Edge {
         };
         let most = match path {
             WATCH => deadline::LONGEST,
-            INGEST => config.ingest_time,
+            INGEST | VERIFY | EXPORT => config.ingest_time,
             _ => config.request_time,
         };
         strip(headers);

@@ -45,6 +45,44 @@ pub struct Turn {
     pub degraded: Vec<String>,
     /// Cost in millionths of the account's currency unit.
     pub cost_micros: u64,
+    /// The offer to a person; null when there was none.
+    pub hand_off: Option<HandOff>,
+}
+
+/// A conversation that is offered to a person.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HandOff {
+    /// Names the offer in the ledger.
+    pub hand_off_id: String,
+    /// `asked`, `risk`, `anger`, `too_little_evidence`, `policy` or `failed`.
+    pub reason: &'static str,
+    /// The same in words for a person.
+    pub explanation: String,
+    /// The rules of the policy that asked for it.
+    pub rules: Vec<String>,
+    /// What the person should know first; null where nothing is known.
+    pub briefing: Option<Briefing>,
+}
+
+/// What a person should know before they take over; all of it redacted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Briefing {
+    /// One or two sentences.
+    pub summary: String,
+    /// The question, with what it leaned on from earlier turns.
+    pub question: String,
+    /// The language that the customer writes; empty when it could not be told.
+    pub language: String,
+    /// How the customer feels, from -1 to 1.
+    pub sentiment: f32,
+    /// How much worse that became over the conversation, from 0 to 2.
+    pub sentiment_fall: f32,
+    /// What was noticed, such as `chargeback`.
+    pub concerns: Vec<String>,
+    /// What the customer asked before, oldest first.
+    pub earlier_questions: Vec<String>,
+    /// The documents that were looked at, most promising first.
+    pub documents: Vec<String>,
 }
 
 /// A sentence of the reply.
@@ -158,12 +196,14 @@ pub(crate) struct NextSentence {
 pub fn turn(events: &[conversation::ConverseResponse]) -> Option<Turn> {
     let mut sentences = Vec::new();
     let mut report = None;
+    let mut offered = None;
     for event in events {
         match &event.event {
             Some(Event::Sentence(said)) => {
                 sentences.push(Sentence { text: said.text.clone(), sources: said.sources.clone() });
             }
             Some(Event::Report(ending)) => report = Some(ending),
+            Some(Event::HandOff(offer)) => offered = Some(hand_off(offer)),
             Some(Event::Started(_)) | None => {}
         }
     }
@@ -189,7 +229,34 @@ pub fn turn(events: &[conversation::ConverseResponse]) -> Option<Turn> {
         redacted_kinds: report.redacted_kinds.clone(),
         degraded: report.degraded.clone(),
         cost_micros: report.cost_micros,
+        hand_off: offered,
     })
+}
+
+pub(crate) fn hand_off(event: &conversation::TurnHandOff) -> HandOff {
+    HandOff {
+        hand_off_id: event.hand_off_id.clone(),
+        reason: match event.reason() {
+            conversation::HandOffReason::Asked => "asked",
+            conversation::HandOffReason::Risk => "risk",
+            conversation::HandOffReason::Anger => "anger",
+            conversation::HandOffReason::TooLittleEvidence => "too_little_evidence",
+            conversation::HandOffReason::Failed => "failed",
+            conversation::HandOffReason::Policy | conversation::HandOffReason::Unspecified => "policy",
+        },
+        explanation: event.explanation.clone(),
+        rules: event.rules.clone(),
+        briefing: event.briefing.as_ref().map(|briefing| Briefing {
+            summary: briefing.summary.clone(),
+            question: briefing.question.clone(),
+            language: briefing.language.clone(),
+            sentiment: briefing.sentiment,
+            sentiment_fall: briefing.sentiment_fall,
+            concerns: briefing.concerns.clone(),
+            earlier_questions: briefing.earlier_questions.clone(),
+            documents: briefing.documents.iter().map(|document| document.document_id.clone()).collect(),
+        }),
+    }
 }
 
 pub(crate) fn started(event: &conversation::TurnStarted) -> Started {
@@ -300,7 +367,7 @@ mod tests {
             words
         };
         let whole = "conversation_id turn outcome reason reply sentences citations stages route first_sentence_ms \
-                     spent_ms budget understood_question redacted_kinds degraded cost_micros";
+                     spent_ms budget understood_question redacted_kinds degraded cost_micros hand_off";
         assert_eq!(keys(&value), sorted(whole));
         assert_eq!(keys(&value["sentences"][0]), sorted("text sources"));
         let citation = "number document_id title heading_path version passage_id start end quote uri support";

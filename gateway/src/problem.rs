@@ -138,6 +138,7 @@ mod tests {
             (Kind::Denied, 403),
             (Kind::NotFound, 404),
             (Kind::Conflict, 409),
+            (Kind::Exists, 409),
             (Kind::Overloaded, 429),
             (Kind::Internal, 500),
             (Kind::Unavailable, 503),

@@ -33,6 +33,12 @@ pub(crate) struct AskArgs {
     /// The customer's audience, such as a subscription tier; may be repeated
     #[arg(long = "audience", value_name = "NAME")]
     audiences: Vec<String>,
+    /// What the question is about, in the words of the policy, such as `savings`
+    #[arg(long, default_value = "", hide_default_value = true)]
+    product: String,
+    /// Whose law applies, such as `DE` or `US-CA`
+    #[arg(long, default_value = "", hide_default_value = true)]
+    jurisdiction: String,
     /// Time to aim for until the end of the reply, such as `500ms` or `2s`
     #[arg(long, value_name = "TIME", value_parser = time)]
     budget: Option<Duration>,
@@ -87,6 +93,8 @@ pub(crate) async fn ask(global: &Global, args: AskArgs) -> Result<ExitCode> {
         channel: Channel::from(args.channel).into(),
         locale: args.locale,
         audiences: args.audiences,
+        product: args.product,
+        jurisdiction: args.jurisdiction,
         budget: args
             .budget
             .map(|whole| Budget { first_sentence: None, whole: prost_types::Duration::try_from(whole).ok() }),
@@ -136,6 +144,24 @@ fn print(turn: &Turn) {
         show::line(&show::styled(
             &format!("      {document}, characters {}-{}", citation.start, citation.end),
             "2",
+        ));
+    }
+    if let Some(hand_off) = &turn.hand_off {
+        show::line("");
+        show::line(&show::styled("For the person who takes over", "1"));
+        if let Some(briefing) = &hand_off.briefing {
+            show::line(&format!("  {}", show::plain(&briefing.summary)));
+            show::line(&format!("  question   {}", show::plain(&briefing.question)));
+            for (name, values) in [("noticed", &briefing.concerns), ("looked at", &briefing.documents)] {
+                if !values.is_empty() {
+                    show::line(&format!("  {name:<10} {}", show::plain(&values.join(", "))));
+                }
+            }
+        }
+        show::line(&format!(
+            "  reason     {} ({})",
+            hand_off.reason,
+            show::plain(&hand_off.rules.join(", "))
         ));
     }
     show::line("");

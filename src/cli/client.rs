@@ -18,13 +18,20 @@ pub(crate) const DEFAULT_TENANT: &str = "default";
 pub(crate) struct ServerArgs {
     /// gRPC address of a running Switchboard; without it the command works on the data folder itself
     #[arg(long, value_name = "URL")]
-    server: Option<http::Uri>,
+    pub(crate) server: Option<http::Uri>,
     /// API key for --server
     #[arg(long, value_name = "KEY", env = "SWITCHBOARD_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
+    pub(crate) api_key: Option<String>,
     /// Tenant, without --server (an API key says its own)
     #[arg(long, default_value = DEFAULT_TENANT)]
-    tenant: String,
+    pub(crate) tenant: String,
+}
+
+impl ServerArgs {
+    /// Whether a running Switchboard is meant.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.server.is_some()
+    }
 }
 
 /// A way to call services.

@@ -21,6 +21,7 @@ fn allowed(name: &str) -> &'static [&'static str] {
             "switchboard-gateway",
             "switchboard-generation",
             "switchboard-knowledge",
+            "switchboard-ledger",
             "switchboard-model-server",
             "switchboard-policy",
             "switchboard-reranking",

@@ -15,7 +15,7 @@ use switchboard_mesh::{
 };
 use switchboard_proto::{
     conversation::v1::{
-        ConverseRequest, ConverseResponse, Outcome, TurnReport,
+        ConverseRequest, ConverseResponse, Outcome, TurnHandOff, TurnReport,
         conversation_service_client::ConversationServiceClient, converse_response::Event,
     },
     knowledge::v1::{
@@ -27,8 +27,8 @@ use tempfile::TempDir;
 use tonic::{Code, Status};
 
 /// Every role, in order of name.
-pub(crate) const ALL: [&str; 7] =
-    ["conversation", "embeddings", "generation", "inference", "knowledge", "policy", "reranking"];
+pub(crate) const ALL: [&str; 8] =
+    ["conversation", "embeddings", "generation", "inference", "knowledge", "ledger", "policy", "reranking"];
 
 /// Roles in this process.
 pub(crate) struct Mesh {
@@ -50,6 +50,21 @@ pub(crate) fn inference_config() -> switchboard_model_server::Config {
         warm_up: Duration::from_millis(50),
         ..Default::default()
     }
+}
+
+/// The example's bundles: tenant `bank` has the bank's.
+fn policy_config() -> switchboard_policy::Config {
+    switchboard_policy::Config {
+        bundles: Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/policy"),
+        tenants: [("bank".to_owned(), "bank".to_owned())].into(),
+        ..Default::default()
+    }
+}
+
+/// Every record is covered by a checkpoint at once.
+fn ledger_config() -> switchboard_ledger::Config {
+    let checkpoint = switchboard_ledger::config::CheckpointConfig { records: 1, ..Default::default() };
+    switchboard_ledger::Config { checkpoint, ..Default::default() }
 }
 
 impl Mesh {
@@ -79,7 +94,8 @@ impl Mesh {
                 "generation" => switchboard_generation::start(Default::default(), &ctx).await,
                 "inference" => switchboard_model_server::start(inference_config(), &ctx).await,
                 "knowledge" => switchboard_knowledge::start(Default::default(), &ctx).await,
-                "policy" => switchboard_policy::start(Default::default(), &ctx).await,
+                "ledger" => switchboard_ledger::start(ledger_config(), &ctx).await,
+                "policy" => switchboard_policy::start(policy_config(), &ctx).await,
                 "reranking" => switchboard_reranking::start(Default::default(), &ctx).await,
                 other => panic!("no role {other}"),
             };
@@ -141,17 +157,19 @@ impl Mesh {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) text: String,
+    pub(crate) hand_off: Option<TurnHandOff>,
     pub(crate) report: TurnReport,
 }
 
 impl Reply {
     fn of(events: Vec<ConverseResponse>) -> Self {
         let mut text = String::new();
-        let mut report = None;
+        let (mut report, mut hand_off) = (None, None);
         let last = events.len() - 1;
         for (position, event) in events.into_iter().enumerate() {
             match event.event.unwrap() {
                 Event::Started(_) => assert_eq!(position, 0, "`started` comes first"),
+                Event::HandOff(offer) => hand_off = Some(offer),
                 Event::Sentence(sentence) => {
                     text.push_str(&sentence.text);
                     text.push('\n');
@@ -162,7 +180,7 @@ impl Reply {
                 }
             }
         }
-        Self { text, report: report.expect("every turn ends with its report") }
+        Self { text, hand_off, report: report.expect("every turn ends with its report") }
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

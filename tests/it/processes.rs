@@ -36,7 +36,7 @@ fn a_mesh_of_processes_answers_and_one_that_is_killed_comes_back() {
     let data = folder();
     let mut up = Up::with(data.path(), &["--processes"]);
     let processes = ids(&up.ready);
-    assert_eq!(processes.len(), 8, "seven roles and the gateway: {processes:?}");
+    assert_eq!(processes.len(), 9, "eight roles and the gateway: {processes:?}");
     let docs = documents(3);
     let stored = json(&up.client(data.path(), &["ingest", docs.path().to_str().unwrap()]));
     assert_eq!(stored["created"], 3);
@@ -109,7 +109,7 @@ fn processes_meet_in_a_registry_and_do_without_it() {
     let arguments = ["--config", up.text("operator_config"), "nodes"];
     let nodes = json(&run(data.path(), &[&arguments[..], &["--json"]].concat()));
     let nodes = nodes.as_array().unwrap();
-    assert_eq!(nodes.len(), 7, "{nodes:?}");
+    assert_eq!(nodes.len(), 8, "{nodes:?}");
     assert!(nodes.iter().all(|node| node["state"] == "serving" && node["source"] == "registry"), "{nodes:?}");
     let shown = run(data.path(), &arguments);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("all-MiniLM-L6-v2"), "{shown:?}");

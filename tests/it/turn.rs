@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use switchboard_mesh::{Call, Deadline, Tenant};
 use switchboard_proto::conversation::v1::{
-    Budget, ConverseRequest, Feedback, GetConversationRequest, ListConversationsRequest, Outcome, Rating,
-    StageStatus, SubmitFeedbackRequest, conversation_service_client::ConversationServiceClient,
+    Budget, ConverseRequest, Feedback, GetConversationRequest, HandOffReason, ListConversationsRequest,
+    Outcome, Rating, StageStatus, SubmitFeedbackRequest,
+    conversation_service_client::ConversationServiceClient,
 };
 use tonic::Code;
 
@@ -35,7 +36,8 @@ async fn what_the_documents_do_not_say_is_not_answered() {
     let mesh = Mesh::whole().await;
     shop(&mesh).await;
     let reply = mesh.ask("Who wrote the opera Carmen?").await;
-    assert_eq!(reply.outcome(), Outcome::Unanswered, "{reply:?}");
+    assert_eq!(reply.outcome(), Outcome::HandedOff, "{reply:?}");
+    assert_eq!(reply.hand_off.as_ref().unwrap().reason(), HandOffReason::TooLittleEvidence);
     assert!(reply.report.citations.is_empty());
     assert!(!reply.text.trim().is_empty(), "no silence");
 }
@@ -171,7 +173,8 @@ async fn without_knowledge_nothing_is_claimed() {
         Mesh::of(&["conversation", "embeddings", "generation", "inference", "policy"], Default::default())
             .await;
     let reply = mesh.ask("Can I return shoes?").await;
-    assert_eq!(reply.outcome(), Outcome::Unanswered);
+    assert_eq!(reply.outcome(), Outcome::HandedOff);
+    assert_eq!(reply.hand_off.as_ref().unwrap().reason(), HandOffReason::Failed);
     assert!(reply.report.citations.is_empty());
     assert!(
         reply.report.degraded.iter().any(|lack| lack.starts_with("retrieve")),
@@ -186,7 +189,7 @@ async fn without_policy_a_turn_fails_closed() {
     let mesh = Mesh::of(&roles, Default::default()).await;
     shop(&mesh).await;
     let reply = mesh.ask("Can I return shoes?").await;
-    assert_eq!(reply.outcome(), Outcome::Unanswered, "{reply:?}");
+    assert_eq!(reply.outcome(), Outcome::HandedOff, "{reply:?}");
     let stages: Vec<_> = reply.report.stages.iter().map(|s| (s.name.as_str(), s.status())).collect();
     assert!(stages.contains(&("inspect_input", StageStatus::Failed)), "{stages:?}");
     assert!(
@@ -202,7 +205,7 @@ async fn tenants_never_meet() {
     let own = mesh.ask("How much does delivery cost?").await;
     let stranger = mesh.converse(&call("other"), question("How much does delivery cost?")).await.unwrap();
     assert_eq!(own.outcome(), Outcome::Answered, "{own:?}");
-    assert_eq!(stranger.outcome(), Outcome::Unanswered, "{stranger:?}");
+    assert_eq!(stranger.outcome(), Outcome::HandedOff, "{stranger:?}");
     let conversation_id = own.report.conversation_id;
     let request = ConverseRequest { conversation_id, ..question("and abroad?") };
     assert_code(mesh.converse(&call("other"), request).await, Code::NotFound);

@@ -11,7 +11,7 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -48,6 +48,10 @@ A line that begins with `{` is a JSON object instead, with the fields
   question   the question
   expect     the document, or \"none\"
   contains   (optional) phrases, one of which must stand in the answer or its quotes
+  every      (optional) phrases all of which must stand there
+  never      (optional) phrases of which none may stand there
+  outcome    (optional) how the turn must end: answered, asked, unanswered, handed_off or refused
+  product, jurisdiction   (optional) for the rules of the policy, such as savings and GB
   follows    (optional) true: asked in the conversation of the line before
 
 A question with a card number in it also fails when the number is found in the answer, in the log or
@@ -60,10 +64,15 @@ const ASK_LIMIT: Duration = Duration::from_secs(120);
 /// Some thousand documents on two cores.
 const INGEST_LIMIT: Duration = Duration::from_secs(3600);
 
+/// The second tenant of the example, whose customers are answered under stricter rules.
+const BANK: &str = "bank";
+
 /// What the command line asks for.
 struct Options {
     processes: bool,
     docs: PathBuf,
+    /// The documents of [`BANK`]; none with documents of a person's own.
+    bank: Option<PathBuf>,
     questions: PathBuf,
     /// Whether a document that cannot be read is a failure: it is in the project's own example.
     strict: bool,
@@ -77,9 +86,12 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     let binary = build(workspace)?;
     // Ends after the server.
     let etcd = options.processes.then(registry).transpose()?;
-    let more = etcd.as_ref().map_or_else(Vec::new, |etcd| {
+    let mut more = etcd.as_ref().map_or_else(Vec::new, |etcd| {
         vec!["--processes".to_owned(), "--set".to_owned(), format!("discovery.etcd={}", etcd.url)]
     });
+    let bundles = workspace.root.join("examples/policy");
+    let policies = [format!("policy.bundles={}", bundles.display()), format!("policy.tenants.{BANK}={BANK}")];
+    more.extend(policies.into_iter().flat_map(|setting| ["--set".to_owned(), setting]));
     let server = Server::start(&binary, workspace, START_LIMIT, &more)?;
     println!("demo: `switchboard up` is ready after {} ms, gRPC at {}", server.ready_ms, server.grpc);
     let result = converse(&server, &options, &questions);
@@ -126,16 +138,17 @@ impl Options {
             *place = Some(PathBuf::from(value.with_context(|| format!("{name} needs a value"))?));
         }
         let strict = docs.is_none();
-        let (docs, questions) = match (docs, questions) {
-            (Some(docs), Some(questions)) => (docs, questions),
+        let (docs, questions, bank) = match (docs, questions) {
+            (Some(docs), Some(questions)) => (docs, questions, None),
             (None, None) => {
-                let example = workspace.root.join("examples/acme");
-                (example.join("knowledge"), example.join("demo.jsonl"))
+                let examples = workspace.root.join("examples");
+                let acme = examples.join("acme");
+                (acme.join("knowledge"), acme.join("demo.jsonl"), Some(examples.join("bank/knowledge")))
             }
             _ => bail!("--docs and --questions go together; see --help"),
         };
         ensure!(docs.is_dir(), "--docs: {} is not a folder", docs.display());
-        Ok(Options { processes, docs: docs.canonicalize()?, questions, strict })
+        Ok(Options { processes, docs: docs.canonicalize()?, bank, questions, strict })
     }
 }
 
@@ -156,13 +169,32 @@ fn converse<'a>(
     options: &Options,
     questions: &'a [Question],
 ) -> anyhow::Result<Vec<Turn<'a>>> {
-    ingest(server, options)?;
+    // The gateway takes a key up within about a second, while the first documents are stored.
+    let bank = options.bank.as_ref().map(|_| server.key(BANK)).transpose()?;
+    ingest(server.client("ingest"), &options.docs, options.strict)?;
+    if let Some((docs, key)) = options.bank.as_ref().zip(bank.as_ref()) {
+        let mut command = server.client("ingest");
+        command.env("SWITCHBOARD_API_KEY", key);
+        ingest(command, docs, options.strict)?;
+    }
     let mut turns: Vec<Turn> = Vec::new();
     for (index, question) in questions.iter().enumerate() {
-        println!("\n--- {} of {}: {}\n", index + 1, questions.len(), question.text);
+        let whose = question.tenant.as_ref().map(|tenant| format!(" ({tenant})")).unwrap_or_default();
+        println!("\n--- {} of {}{whose}: {}\n", index + 1, questions.len(), question.text);
         let before = if question.follows { turns.last() } else { None };
         let conversation = before.and_then(|turn| turn.answer["conversation_id"].as_str());
-        let asked = ask(server, index, &question.text, conversation);
+        let mut command = server.client("ask");
+        if let Some(tenant) = &question.tenant {
+            ensure!(tenant == BANK, "there is no tenant `{tenant}` in the demo but `{BANK}`");
+            command
+                .env("SWITCHBOARD_API_KEY", bank.as_ref().context("the bank's documents were not stored")?);
+        }
+        for (flag, value) in [("--product", &question.product), ("--jurisdiction", &question.jurisdiction)] {
+            if let Some(value) = value {
+                command.args([flag, value]);
+            }
+        }
+        let asked = ask(server, command, index, &question.text, conversation);
         let (answer, mut faults) = match asked {
             Ok(answer) => {
                 let faults = check(question, &answer, conversation);
@@ -176,13 +208,34 @@ fn converse<'a>(
         }
         turns.push(Turn { question, answer, faults });
     }
+    on_record(server, &mut turns)?;
     Ok(turns)
 }
 
-fn ingest(server: &Server, options: &Options) -> anyhow::Result<()> {
-    println!("demo: ingesting {}", options.docs.display());
-    let mut command = server.client("ingest");
-    command.arg("--json").arg("--").arg(&options.docs).stdout(Stdio::piped());
+/// Shows what is on record of the demo, and notes where a hand-off is missing there.
+fn on_record(server: &Server, turns: &mut [Turn]) -> anyhow::Result<()> {
+    println!("\n--- who waits for a person: switchboard handoffs list\n");
+    let shown = output_within(&mut server.subcommand("handoffs", &["list"]), ASK_LIMIT)?;
+    ensure!(shown.status.success(), "`switchboard handoffs list` ended with {}", shown.status);
+    let mut command = server.subcommand("handoffs", &["list"]);
+    let listed = output_within(command.arg("--json").stdout(Stdio::piped()), ASK_LIMIT)?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for turn in turns.iter_mut().filter(|turn| turn.question.tenant.is_none()) {
+        if let Some(id) = turn.answer["hand_off"]["hand_off_id"].as_str()
+            && !listed.contains(id)
+        {
+            turn.faults.push("the hand-off is not on record".into());
+        }
+    }
+    println!("\n--- whether the record of it all is whole: switchboard ledger verify\n");
+    let verified = output_within(&mut server.subcommand("ledger", &["verify"]), ASK_LIMIT)?;
+    ensure!(verified.status.success(), "`switchboard ledger verify` ended with {}", verified.status);
+    Ok(())
+}
+
+fn ingest(mut command: Command, docs: &Path, strict: bool) -> anyhow::Result<()> {
+    println!("demo: ingesting {}", docs.display());
+    command.arg("--json").arg("--").arg(docs).stdout(Stdio::piped());
     let done = output_within(&mut command, INGEST_LIMIT)?;
     let text = String::from_utf8_lossy(&done.stdout);
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -196,17 +249,22 @@ fn ingest(server: &Server, options: &Options) -> anyhow::Result<()> {
     let stored = report["documents"].as_u64().unwrap_or(0);
     let spent = report["seconds"].as_f64().unwrap_or_default();
     println!("demo: {stored} documents, {} passages, {spent:.1} s", report["passages"]);
-    ensure!(stored > 0, "no document of {} was stored", options.docs.display());
+    ensure!(stored > 0, "no document of {} was stored", docs.display());
     // A document that is rejected is reported above and does not fail a folder of a person's own.
-    ensure!(!options.strict || rejected.is_empty(), "{} documents were rejected", rejected.len());
-    ensure!(!options.strict || done.status.success(), "`switchboard ingest` ended with {}", done.status);
+    ensure!(!strict || rejected.is_empty(), "{} documents were rejected", rejected.len());
+    ensure!(!strict || done.status.success(), "`switchboard ingest` ended with {}", done.status);
     Ok(())
 }
 
 /// Asks one question: the answer for people goes to the terminal, and the one for programs comes back.
-fn ask(server: &Server, index: usize, text: &str, conversation: Option<&str>) -> anyhow::Result<Value> {
+fn ask(
+    server: &Server,
+    mut command: Command,
+    index: usize,
+    text: &str,
+    conversation: Option<&str>,
+) -> anyhow::Result<Value> {
     let file = server.folder().join(format!("answer-{index}.json"));
-    let mut command = server.client("ask");
     command.arg("--json-file").arg(&file);
     if let Some(id) = conversation {
         command.args(["--conversation", id]);

@@ -11,13 +11,25 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     let servers = "by tests, which start their own on loopback";
     debian::require("redis-server", &["--version"], &["redis-server"], servers)?;
     debian::require("etcd", &["--version"], &["etcd-server"], servers)?;
+    // Debian keeps its programs off the path.
+    let look = "postgres --version || ls /usr/lib/postgresql/*/bin/postgres";
+    debian::require("sh", &["-c", look], &["postgresql"], servers)?;
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {
         cargo.arg("--workspace").args(FEATURES);
     }
-    run_command(cargo.args(rest))
+    run_command(cargo.args(rest))?;
+    if selects_packages(rest) {
+        return Ok(());
+    }
+    // Random texts, cut at random: new ones in every run, so it prints the seed of a failure.
+    let fuzz = ["--locked", "-p", "switchboard-text", "--example", "fuzz", "--", "--seconds", FUZZ_SECONDS];
+    run_command(workspace.cargo("run").args(fuzz))
 }
+
+/// How long redaction is tried with random texts.
+const FUZZ_SECONDS: &str = "60";
 
 /// Whether the arguments for cargo, those before `--`, choose packages.
 fn selects_packages(arguments: &[String]) -> bool {

@@ -7,16 +7,17 @@ use switchboard_proto::conversation::v1::{Stage, StageStatus};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::metrics;
+use crate::{metrics, record::word};
 
-/// The stages, with the weight of each in what is left of the time. A stage that is quick leaves its
+/// The stages, with the weight of each in what is left of the time; what is not among them has all of it. A stage that is quick leaves its
 /// rest to the ones that follow.
-const WEIGHTS: [(&str, u32); 6] = [
+const WEIGHTS: [(&str, u32); 7] = [
     ("inspect_input", 20),
     ("load_context", 20),
     ("embed_query", 30),
     ("retrieve", 40),
     ("rerank", 30),
+    ("inspect_evidence", 20),
     ("generate", 60),
 ];
 
@@ -142,6 +143,16 @@ impl Clock {
     pub(crate) fn skip(&mut self, name: &'static str, why: &str) {
         let timing = Timing { name, began: Instant::now(), share: Duration::ZERO };
         self.enter(&timing, StageStatus::Skipped, Duration::ZERO, why.to_owned());
+    }
+
+    /// The accounts in one line: each stage with how it ended and its milliseconds.
+    pub(crate) fn summary(&self) -> String {
+        let stages = self.stages.iter().map(|stage| {
+            let status = word(stage.status().as_str_name(), "STAGE_STATUS_");
+            let spent = stage.spent.map_or(0.0, |d| d.seconds as f64 * 1e3 + f64::from(d.nanos) / 1e6);
+            format!("{} {status} {spent:.2}", stage.name)
+        });
+        stages.collect::<Vec<_>>().join(", ")
     }
 
     /// The accounts, in the order in which the stages began.

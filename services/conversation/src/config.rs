@@ -32,6 +32,9 @@ pub struct Config {
     /// How long a conversation is remembered after its last turn, 1 s to 1 year.
     #[serde(with = "humantime_serde")]
     pub forget_after: Duration,
+    /// MiB of decisions that wait on disk while the ledger is away, 1 to 65,536; beyond that turns go on and
+    /// their decisions are lost, which is told and counted.
+    pub spool_mib: u64,
 }
 
 /// Whether passages are put into a better order.
@@ -78,6 +81,7 @@ impl Default for Config {
             max_conversations: 10_000,
             max_turns: 50,
             forget_after: Duration::from_secs(24 * 3600),
+            spool_mib: 256,
         }
     }
 }
@@ -110,6 +114,7 @@ impl Config {
         within("conversation.passages", self.passages, 1..=50)?;
         within("conversation.rerank_candidates", self.rerank_candidates, 1..=100)?;
         within("conversation.max_conversations", self.max_conversations, 1..=1_000_000)?;
-        within("conversation.max_turns", self.max_turns, 1..=1_000)
+        within("conversation.max_turns", self.max_turns, 1..=1_000)?;
+        within("conversation.spool_mib", self.spool_mib, 1..=65_536)
     }
 }

@@ -1,16 +1,18 @@
 //! The conversation service: a turn from the customer's words to a checked reply.
 //!
-//! Serves `ConversationService`. Calls policy, embeddings, knowledge, reranking and generation. Owns
-//! the session context, redacted, behind `store`.
+//! Serves `ConversationService`. Calls policy, embeddings, knowledge, reranking, generation and the ledger.
+//! Owns the session context, redacted, behind `store`, and a spool of what the ledger is still to hear.
 //!
 //! `turn` is the story of one turn, stage by stage; `clock` divides its budget and keeps its
-//! accounts.
+//! accounts; `record` brings what was decided to the ledger, `hand_off` tells a person what to know.
 
 mod clock;
 mod config;
 mod error;
+mod hand_off;
 mod metrics;
 mod phrases;
+mod record;
 mod request;
 mod rerank;
 mod service;
@@ -22,12 +24,16 @@ pub use rerank::{ordered as reranked, request as rerank_request};
 
 use std::{sync::Arc, time::Duration};
 
-use switchboard_mesh as mesh;
+use switchboard_mesh::{
+    self as mesh,
+    spool::{Limits, Spool},
+};
 use switchboard_proto::{
     conversation::v1::conversation_service_server::{ConversationServiceServer, SERVICE_NAME},
     embeddings::v1::embeddings_service_client::EmbeddingsServiceClient,
     generation::v1::generation_service_client::GenerationServiceClient,
     knowledge::v1::knowledge_service_client::KnowledgeServiceClient,
+    ledger::v1::ledger_service_client::LedgerServiceClient,
     policy::v1::policy_service_client::PolicyServiceClient,
     reranking::v1::reranking_service_client::RerankingServiceClient,
 };
@@ -51,8 +57,7 @@ pub(crate) struct Peers {
 /// Starts the role.
 ///
 /// # Errors
-/// A config value that is not allowed.
-#[expect(clippy::unused_async, reason = "every role starts alike")]
+/// A config value that is not allowed, or a spool that cannot be opened in the data folder.
 pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
     let peers = Peers {
@@ -70,8 +75,18 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
             forgetting.forget().await;
         }
     });
+    let limits = Limits { bytes: config.spool_mib << 20, ..Limits::default() };
+    let folder = ctx.data.join(ROLE).join("spool");
+    let spool = tokio::task::spawn_blocking(move || Spool::open(&folder, limits)).await;
+    let spool = spool
+        .map_err(|error| mesh::StartError::new(ROLE, error))?
+        .map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let recorder = Arc::new(record::Recorder::new(spool));
+    let (bringing, stop) = (Arc::clone(&recorder), ctx.stop.clone());
+    let ledger = LedgerServiceClient::new(ctx.channel("ledger")).max_encoding_message_size(4 << 20);
+    ctx.tasks.spawn(async move { bringing.bring(ledger, stop).await });
     // Far above the limits of the fields, so that it is those which answer.
-    let server = ConversationServiceServer::new(service::Conversations::new(config, peers, store))
+    let server = ConversationServiceServer::new(service::Conversations::new(config, peers, store, recorder))
         .max_decoding_message_size(4 << 20);
     Ok(mesh::Mounted {
         role: ROLE,

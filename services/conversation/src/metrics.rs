@@ -4,7 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram},
+    metrics::{Counter, Gauge, Histogram},
 };
 use switchboard_mesh::telemetry;
 use switchboard_proto::conversation::v1::{Channel, Outcome, StageStatus};
@@ -26,6 +26,32 @@ static OVER: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .with_description("Turns that ended after their budget")
         .build()
 });
+
+static UNRECORDED: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    telemetry::meter()
+        .u64_counter("switchboard_conversation_unrecorded")
+        .with_description(
+            "Turns whose decisions did not come to the ledger: the spool or the ledger refused them",
+        )
+        .build()
+});
+
+static WAITING: LazyLock<Gauge<u64>> = LazyLock::new(|| {
+    telemetry::meter()
+        .u64_gauge("switchboard_conversation_unrecorded_waiting")
+        .with_description("Turns whose decisions wait on disk, when the ledger was last found away")
+        .build()
+});
+
+/// Tells how many turns wait for the ledger.
+pub(crate) fn waiting(turns: usize) {
+    WAITING.record(turns as u64, &[]);
+}
+
+/// Counts a turn whose decisions are not in the ledger.
+pub(crate) fn unrecorded() {
+    UNRECORDED.add(1, &[]);
+}
 
 pub(crate) fn stage(name: &'static str, status: StageStatus, spent: Duration) {
     let labels = [KeyValue::new("stage", name), KeyValue::new("status", status.as_str_name())];

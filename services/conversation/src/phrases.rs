@@ -7,10 +7,18 @@ pub(crate) enum Phrase {
     NoAnswer,
     /// The budget ran out before an answer was ready.
     NoTime,
-    /// A part that the answer needs is away.
-    NotNow,
     /// Policy does not let the question be answered.
     Refused,
+    /// Policy wants the customer to put it differently.
+    Rephrase,
+    /// A person takes over.
+    PassedOn,
+    /// A person takes over from a customer who is upset.
+    SorryPassedOn,
+    /// The documents do not answer; a person may.
+    NoAnswerPassedOn,
+    /// A part that the answer needs is away; a person may help.
+    NotNowPassedOn,
 }
 
 impl Phrase {
@@ -26,9 +34,31 @@ impl Phrase {
             }
             (Self::Refused, false) => "I am not allowed to answer that.",
             (Self::Refused, true) => "Das darf ich nicht beantworten.",
-            (Self::NotNow, false) => "I cannot look that up right now. Please try again in a little while.",
-            (Self::NotNow, true) => {
-                "Das kann ich gerade nicht nachsehen. Bitte versuchen Sie es etwas später erneut."
+            (Self::Rephrase, false) => "Could you put that in other words, please?",
+            (Self::Rephrase, true) => "Können Sie das bitte anders ausdrücken?",
+            (Self::PassedOn, false) => "I am passing this on to a colleague, who will get back to you.",
+            (Self::PassedOn, true) => {
+                "Ich gebe das an eine Kollegin oder einen Kollegen weiter, die sich melden."
+            }
+            (Self::SorryPassedOn, false) => {
+                "I am sorry about this. I am passing it on to a colleague, who will get back to you."
+            }
+            (Self::SorryPassedOn, true) => {
+                "Das tut mir leid. Ich gebe es an eine Kollegin oder einen Kollegen weiter, die sich melden."
+            }
+            (Self::NoAnswerPassedOn, false) => {
+                "I could not find an answer to that in our documents. I am passing your question on to a colleague."
+            }
+            (Self::NoAnswerPassedOn, true) => {
+                "Dazu habe ich in unseren Unterlagen keine Antwort gefunden. Ich gebe Ihre Frage an eine \
+                 Kollegin oder einen Kollegen weiter."
+            }
+            (Self::NotNowPassedOn, false) => {
+                "I cannot look that up right now. I am passing your question on to a colleague."
+            }
+            (Self::NotNowPassedOn, true) => {
+                "Das kann ich gerade nicht nachsehen. Ich gebe Ihre Frage an eine Kollegin oder einen \
+                 Kollegen weiter."
             }
         }
     }

@@ -21,6 +21,9 @@ pub(crate) struct Input {
     pub(crate) channel: Channel,
     pub(crate) locale: String,
     pub(crate) audiences: Vec<String>,
+    /// For the policy's rules: what it is about, and whose law applies; empty when unknown.
+    pub(crate) product: String,
+    pub(crate) jurisdiction: String,
     /// The budget that is aimed for, and the length of the reply.
     pub(crate) target: Target,
 }
@@ -51,6 +54,11 @@ impl Input {
         {
             return Err(invalid("audiences", "at most 16 names of 1 to 64 bytes"));
         }
+        for (field, value) in [("product", &request.product), ("jurisdiction", &request.jurisdiction)] {
+            if value.len() > MAX_NAME || value.chars().any(char::is_control) {
+                return Err(invalid(field, "at most 64 bytes without control characters, or empty"));
+            }
+        }
         let target = target(&request, channel, config)?;
         Ok(Self {
             conversation_id: request.conversation_id,
@@ -58,8 +66,20 @@ impl Input {
             channel,
             locale: request.locale,
             audiences: request.audiences,
+            product: request.product,
+            jurisdiction: request.jurisdiction,
             target,
         })
+    }
+
+    /// The channel in a word, such as `chat`.
+    pub(crate) fn channel_name(&self) -> &'static str {
+        match self.channel {
+            Channel::Unspecified | Channel::Chat => "chat",
+            Channel::Voice => "voice",
+            Channel::Email => "email",
+            Channel::Social => "social",
+        }
     }
 
     /// The class of the turn's calls.
@@ -146,6 +166,14 @@ mod tests {
         for text in ["", "   ", "🙂🙂", "\u{0}\u{7}", &"x".repeat(8_001)] {
             assert_eq!(field(request(text)), "text", "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_the_policy_is_told_is_short() {
+        let product = "x".repeat(65);
+        assert_eq!(field(ConverseRequest { product, ..request("hello") }), "product");
+        let jurisdiction = "D\nE".to_owned();
+        assert_eq!(field(ConverseRequest { jurisdiction, ..request("hello") }), "jurisdiction");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     Config, Peers,
+    error::Error,
+    record::{self, Recorder, word},
     request::Input,
     rerank::Offer,
     store::{self, Store},
@@ -34,12 +36,13 @@ pub(crate) struct Conversations {
     peers: Peers,
     store: Arc<dyn Store>,
     reranking: Arc<Offer>,
+    recorder: Arc<Recorder>,
 }
 
 impl Conversations {
-    pub(crate) fn new(config: Config, peers: Peers, store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(config: Config, peers: Peers, store: Arc<dyn Store>, recorder: Arc<Recorder>) -> Self {
         let reranking = Arc::new(Offer::new(config.rerank));
-        Self { config, peers, store, reranking }
+        Self { config, peers, store, reranking, recorder }
     }
 }
 
@@ -64,6 +67,7 @@ impl ConversationService for Conversations {
             reranking: Arc::clone(&self.reranking),
             peers: self.peers.clone(),
             store: Arc::clone(&self.store),
+            recorder: Arc::clone(&self.recorder),
         };
         let (events, received) = mpsc::channel(16);
         // The turn is polled by the response stream itself: when the caller goes, it stops.
@@ -123,11 +127,21 @@ impl ConversationService for Conversations {
         if feedback.comment.chars().count() > MAX_COMMENT_CHARACTERS {
             return Err(error::invalid("feedback.comment", "at most 2,000 characters"));
         }
+        // Nothing is held of a conversation that is not there.
+        let known = self.store.get(call.tenant()?, &request.conversation_id).await.map_err(error::status)?;
+        if !known.turns.iter().any(|turn| turn.number == request.turn) {
+            return Err(error::status(Error::NoTurn));
+        }
         let rating = feedback.rating();
         let comment = self.redacted(&call, feedback.comment, &request.conversation_id).await?;
-        let stored =
-            self.store.feedback(call.tenant()?, &request.conversation_id, request.turn, (rating, comment));
-        stored.await.map_err(error::status)?;
+        let (tenant, conversation, turn) = (call.tenant()?, &request.conversation_id, request.turn);
+        let stored = self.store.feedback(tenant, conversation, turn, (rating, comment.clone())).await;
+        let of = stored.map_err(error::status)?;
+        let facts = vec![("rating", word(rating.as_str_name(), "RATING_"))];
+        let record = record::feedback(conversation, turn, of, facts, &comment);
+        if !self.recorder.put(tenant, vec![record]) {
+            return Err(error::of_kind(error::Kind::Unavailable, "feedback cannot be recorded now"));
+        }
         Ok(Response::new(SubmitFeedbackResponse {}))
     }
 }

@@ -14,6 +14,7 @@ use lru::LruCache;
 use switchboard_mesh::Tenant;
 use switchboard_proto::conversation::v1::{Channel, Outcome, Rating};
 use tonic::async_trait;
+use uuid::Uuid;
 
 use crate::{Config, error::Error};
 
@@ -33,6 +34,8 @@ pub(crate) struct Conversation {
 #[derive(Clone, Debug)]
 pub(crate) struct Turn {
     pub(crate) number: u32,
+    /// Its record in the ledger.
+    pub(crate) record: Uuid,
     pub(crate) text: String,
     pub(crate) reply: String,
     pub(crate) outcome: Outcome,
@@ -67,14 +70,14 @@ pub(crate) trait Store: Send + Sync {
     async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
     /// All of a tenant's conversations, latest first, without their turns.
     async fn list(&self, tenant: &Tenant) -> Vec<Conversation>;
-    /// Sets the feedback of a turn.
+    /// Sets the feedback of a turn, and gives the turn's record in the ledger.
     async fn feedback(
         &self,
         tenant: &Tenant,
         id: &str,
         turn: u32,
         feedback: (Rating, String),
-    ) -> Result<(), Error>;
+    ) -> Result<Uuid, Error>;
     /// Lets go of what was not used for too long. Called every now and then.
     async fn forget(&self);
 }
@@ -187,12 +190,12 @@ impl Store for Memory {
         id: &str,
         turn: u32,
         feedback: (Rating, String),
-    ) -> Result<(), Error> {
+    ) -> Result<Uuid, Error> {
         self.with(tenant, id, |held| {
             let turns = &mut held.conversation.turns;
             let turn = turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
             turn.feedback = Some(feedback);
-            Ok(())
+            Ok(turn.record)
         })
     }
 
@@ -225,6 +228,7 @@ mod tests {
             number,
             text: format!("question {number}"),
             reply: String::new(),
+            record: Uuid::nil(),
             outcome: Outcome::Answered,
             channel: Channel::Chat,
             feedback: None,

@@ -180,7 +180,9 @@ impl KnowledgeService for Service {
     ) -> Result<Response<pb::SearchResponse>, Status> {
         let call = Call::of(&request)?;
         let tenant = call.tenant()?.clone();
-        let query = query(request.into_inner())?;
+        let request = request.into_inner();
+        let surroundings = request.surroundings;
+        let query = query(request)?;
         let started = Instant::now();
         let store = self.store.clone();
         let none = || {
@@ -195,7 +197,7 @@ impl KnowledgeService for Service {
             let number = space.number;
             let mut words =
                 |expression: &str, take: &mut dyn FnMut(i64, f32)| store.words(number, expression, take);
-            search(catalog, &query, &mut words).map(|found| found_to_pb(catalog, found))
+            search(catalog, &query, &mut words).map(|found| found_to_pb(catalog, found, surroundings))
         };
         let response = self.read(&tenant, none, work).await?.map_err(error::status)?;
         metrics::SEARCH_SECONDS.record(started.elapsed().as_secs_f64(), &[]);
@@ -384,7 +386,7 @@ fn result(document_id: String, outcome: Outcome) -> pb::IngestResult {
     result
 }
 
-fn found_to_pb(catalog: &Catalog, found: Found) -> pb::SearchResponse {
+fn found_to_pb(catalog: &Catalog, found: Found, surroundings: bool) -> pb::SearchResponse {
     let hit = |hit: crate::search::Hit| {
         let held = catalog.passage(hit.slot)?;
         let sentence = |(sentence, similarity): (&crate::catalog::Sentence, f32)| pb::Sentence {
@@ -402,6 +404,7 @@ fn found_to_pb(catalog: &Catalog, found: Found) -> pb::SearchResponse {
             coverage: hit.coverage,
             sentences: held.sentences.iter().zip(hit.sentence_similarities).map(sentence).collect(),
             outdated: held.document.outdated,
+            surroundings: if surroundings { around(catalog, held) } else { String::new() },
         })
     };
     let correction = |(written, corrected)| pb::Correction { written, corrected };
@@ -411,6 +414,16 @@ fn found_to_pb(catalog: &Catalog, found: Found) -> pb::SearchResponse {
         unknown_terms: found.unknown_terms,
         corrections: found.corrections.into_iter().map(correction).collect(),
     }
+}
+
+/// The text around a passage, in whole passages, itself among them.
+fn around(catalog: &Catalog, held: &Passage) -> String {
+    /// Characters before a passage and after it.
+    const BEFORE: u32 = 1_500;
+    const AFTER: u32 = 500;
+    let (from, to) = (held.start.saturating_sub(BEFORE), held.end.saturating_add(AFTER));
+    let near = catalog.passages_of(&held.document.id).filter(|other| other.start >= from && other.end <= to);
+    near.map(|passage| passage.text.as_str()).collect::<Vec<_>>().join("\n")
 }
 
 fn passage(passage: &Passage) -> pb::Passage {

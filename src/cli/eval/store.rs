@@ -105,6 +105,7 @@ impl Store {
     /// What the knowledge service says.
     pub(super) async fn search(&self, forms: &[QueryForm], mode: SearchMode, limit: u32) -> Result<Vec<Hit>> {
         let request = SearchRequest {
+            surroundings: false,
             forms: forms.to_vec(),
             limit,
             filter: Some(Filter { all_audiences: true, ..Filter::default() }),

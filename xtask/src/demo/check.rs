@@ -30,8 +30,16 @@ pub(super) fn check(question: &Question, answer: &Value, conversation: Option<&s
                 faults.push(format!("{document} is not cited"));
             }
         }
-        None if outcome == "answered" => faults.push("answered, although no document answers it".into()),
+        None if outcome == "answered" && question.outcome.is_none() => {
+            faults.push("answered, although no document answers it".into())
+        }
         None => {}
+    }
+    if let Some(expected) = question.outcome.as_ref().filter(|expected| *expected != outcome) {
+        faults.push(format!("the outcome is {outcome}, not {expected}"));
+    }
+    if outcome == "handed_off" && text(&answer["hand_off"], "explanation").is_empty() {
+        faults.push("handed off without a reason".into());
     }
     if outcome == "answered" && !citations(answer).all(has_span) {
         faults.push("a citation has no quote or no span".into());
@@ -45,6 +53,12 @@ pub(super) fn check(question: &Question, answer: &Value, conversation: Option<&s
         && !question.contains.iter().any(|phrase| said.contains(&normalise(phrase)))
     {
         faults.push(format!("neither the reply nor a quote has \"{}\"", question.contains.join("\" or \"")));
+    }
+    for phrase in question.every.iter().filter(|phrase| !said.contains(&normalise(phrase))) {
+        faults.push(format!("the reply and its quotes lack \"{phrase}\""));
+    }
+    for phrase in question.never.iter().filter(|phrase| said.contains(&normalise(phrase))) {
+        faults.push(format!("the reply or a quote has \"{phrase}\""));
     }
     if text(answer, "reply").trim().is_empty() {
         faults.push("the reply is empty".into());
@@ -171,7 +185,7 @@ mod tests {
     const CARD: &str = "4111 1111 1111 1111";
 
     fn question(text: &str, expect: Option<&str>) -> Question {
-        Question { text: text.into(), expect: expect.map(String::from), contains: Vec::new(), follows: false }
+        Question { text: text.into(), expect: expect.map(String::from), ..Question::default() }
     }
 
     fn answered() -> Value {
@@ -219,9 +233,32 @@ mod tests {
         let question = question("Do you sell boats?", None);
         assert_eq!(check(&question, &answered(), None), ["answered, although no document answers it"]);
         for outcome in ["unanswered", "asked", "handed_off"] {
-            let answer = json!({"outcome": outcome, "reply": "I cannot say.", "stages": [{"name": "plan"}]});
+            let hand_off = json!({"explanation": "the documents do not answer"});
+            let stages = json!([{"name": "plan"}]);
+            let answer =
+                json!({"outcome": outcome, "reply": "I cannot say.", "stages": stages, "hand_off": hand_off});
             assert_eq!(check(&question, &answer, None), [""; 0]);
         }
+    }
+
+    #[test]
+    fn an_outcome_that_is_asked_for_is_held() {
+        let question = Question { outcome: Some("handed_off".into()), ..question("A person, now!", None) };
+        let mut answer = json!({"outcome": "unanswered", "reply": "No.", "stages": [{"name": "plan"}]});
+        assert_eq!(check(&question, &answer, None), ["the outcome is unanswered, not handed_off"]);
+        answer["outcome"] = json!("handed_off");
+        assert_eq!(check(&question, &answer, None), ["handed off without a reason"]);
+        answer["hand_off"] = json!({"explanation": "the customer asks for a person"});
+        assert_eq!(check(&question, &answer, None), [""; 0]);
+    }
+
+    #[test]
+    fn phrases_that_must_all_come_or_never_are_looked_for() {
+        let phrases = || vec!["within 30  days".into(), "9 days".into()];
+        let wanted = Question { every: phrases(), ..question("How long?", Some("returns.md")) };
+        assert_eq!(check(&wanted, &answered(), None), ["the reply and its quotes lack \"9 days\""]);
+        let unwanted = Question { never: phrases(), ..question("How long?", Some("returns.md")) };
+        assert_eq!(check(&unwanted, &answered(), None), ["the reply or a quote has \"within 30  days\""]);
     }
 
     #[test]

@@ -3,20 +3,46 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Deserializer};
 
 /// A question and what its answer must be like.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Question {
     /// What the customer writes.
+    #[serde(rename = "question")]
     pub(super) text: String,
-    /// The document to be cited; `None` when none answers it.
+    /// The document to be cited; `None` when none answers it, which is written as `none`.
+    #[serde(deserialize_with = "document")]
     pub(super) expect: Option<String>,
+    /// How the turn must end, such as `handed_off`; otherwise only whether it is answered counts.
+    #[serde(default)]
+    pub(super) outcome: Option<String>,
     /// Phrases, one of which must stand in the answer or its quotes; empty asks for none.
+    #[serde(default)]
     pub(super) contains: Vec<String>,
+    /// Phrases all of which must stand in the answer or its quotes.
+    #[serde(default)]
+    pub(super) every: Vec<String>,
+    /// Phrases of which none may stand in the answer or its quotes.
+    #[serde(default)]
+    pub(super) never: Vec<String>,
     /// Whether it is asked in the conversation of the question before.
+    #[serde(default)]
     pub(super) follows: bool,
+    /// What it is about, and whose law applies, for the policy's rules.
+    #[serde(default)]
+    pub(super) product: Option<String>,
+    #[serde(default)]
+    pub(super) jurisdiction: Option<String>,
+    /// The tenant whose customer asks; that of the server's own key where there is none.
+    #[serde(default)]
+    pub(super) tenant: Option<String>,
+}
+
+fn document<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(value).map(|document| (document.trim() != "none").then(|| document.trim().to_owned()))
 }
 
 /// Reads a file of questions. An error names the line.
@@ -32,8 +58,12 @@ fn parse(text: &str) -> anyhow::Result<Vec<Question>> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let parsed = if line.starts_with('{') { object(line) } else { columns(line) };
-        let question = parsed.with_context(|| format!("line {number}"))?;
+        let parsed = match line.starts_with('{') {
+            // A misspelt field is an error: it would check nothing.
+            true => serde_json::from_str(line).map_err(anyhow::Error::from),
+            false => columns(line),
+        };
+        let question = parsed.and_then(complete).with_context(|| format!("line {number}"))?;
         ensure!(!question.follows || !questions.is_empty(), "line {number}: the first question follows none");
         questions.push(question);
     }
@@ -44,42 +74,17 @@ fn parse(text: &str) -> anyhow::Result<Vec<Question>> {
 /// `question TAB document`
 fn columns(line: &str) -> anyhow::Result<Question> {
     let (text, expect) = line.split_once('\t').context("no TAB between the question and the document")?;
-    question(text, expect)
+    let expect = (expect.trim() != "none").then(|| expect.trim().to_owned());
+    Ok(Question { text: text.into(), expect, ..Question::default() })
 }
 
-/// A JSON object; an unknown field is an error, since a misspelt one would check nothing.
-fn object(line: &str) -> anyhow::Result<Question> {
-    let value: Value = serde_json::from_str(line)?;
-    let fields = value.as_object().context("not a JSON object")?;
-    for name in fields.keys() {
-        let known = ["question", "expect", "contains", "follows"];
-        ensure!(known.contains(&name.as_str()), "unknown field `{name}`; there are {}", known.join(", "));
-    }
-    let text = |name: &str| value[name].as_str().with_context(|| format!("`{name}` must be a string"));
-    let mut question = question(text("question")?, text("expect")?)?;
-    match &value["contains"] {
-        Value::Null => {}
-        Value::Array(phrases) => {
-            for phrase in phrases {
-                question.contains.push(phrase.as_str().context("`contains` must hold strings")?.into());
-            }
-        }
-        _ => bail!("`contains` must be a list of strings"),
-    }
-    match &value["follows"] {
-        Value::Null => {}
-        Value::Bool(follows) => question.follows = *follows,
-        _ => bail!("`follows` must be true or false"),
-    }
+/// What is missing from a question.
+fn complete(mut question: Question) -> anyhow::Result<Question> {
+    question.text = question.text.trim().to_owned();
+    ensure!(!question.text.is_empty(), "the question is empty");
+    let named = question.expect.as_ref().is_none_or(|document| !document.is_empty());
+    ensure!(named, "the document is empty; write `none` when none answers");
     Ok(question)
-}
-
-fn question(text: &str, expect: &str) -> anyhow::Result<Question> {
-    let (text, expect) = (text.trim(), expect.trim());
-    ensure!(!text.is_empty(), "the question is empty");
-    ensure!(!expect.is_empty(), "the document is empty; write `none` when none answers");
-    let expect = (expect != "none").then(|| expect.to_owned());
-    Ok(Question { text: text.into(), expect, contains: Vec::new(), follows: false })
 }
 
 #[cfg(test)]
@@ -93,8 +98,7 @@ mod tests {
         let plain = |text: &str, expect: Option<&str>| Question {
             text: text.into(),
             expect: expect.map(String::from),
-            contains: Vec::new(),
-            follows: false,
+            ..Question::default()
         };
         let follow_up =
             Question { contains: vec!["9 am".into()], follows: true, ..plain("and today?", None) };
@@ -106,10 +110,11 @@ mod tests {
         let message = |text| format!("{:#}", parse(text).unwrap_err());
         assert_eq!(message("a\tb\nno document"), "line 2: no TAB between the question and the document");
         assert_eq!(message("\tb.md"), "line 1: no TAB between the question and the document");
-        assert_eq!(message("{\"question\": \"a\"}"), "line 1: `expect` must be a string");
+        assert_eq!(message("{\"question\": \"a\"}"), "line 1: missing field `expect` at line 1 column 17");
         assert_eq!(
             message("{\"question\": \"a\", \"expect\": \"none\", \"contain\": []}"),
-            "line 1: unknown field `contain`; there are question, expect, contains, follows"
+            "line 1: unknown field `contain`, expected one of `question`, `expect`, `outcome`, `contains`, `every`, `never`, \
+             `follows`, `product`, `jurisdiction`, `tenant` at line 1 column 45"
         );
         assert_eq!(
             message("{\"question\": \"a\", \"expect\": \"none\", \"follows\": true}"),

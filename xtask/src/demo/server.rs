@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use super::private_folder;
-use crate::process::wait_within;
+use crate::process::{output, wait_within};
 use crate::workspace::Workspace;
 
 /// Runs the server until this shell's stdin closes, then stops it and removes the folder $1.
@@ -104,10 +104,26 @@ impl Server {
         Ok(())
     }
 
+    /// A key of its own for another tenant of this server.
+    pub(super) fn key(&self, tenant: &str) -> anyhow::Result<String> {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("--data")
+            .arg(self.data())
+            .args(["keys", "create", "--role", "admin", "--tenant", tenant]);
+        let key = output(command.stdin(Stdio::null()))?;
+        Ok(key.trim().to_owned())
+    }
+
     /// A client command of the same binary against this server.
     pub(super) fn client(&self, subcommand: &str) -> Command {
+        self.subcommand(subcommand, &[])
+    }
+
+    /// The same, of a command with commands of its own.
+    pub(super) fn subcommand(&self, name: &str, of: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.arg(subcommand).args(["--server", &self.grpc]).env("SWITCHBOARD_API_KEY", &self.api_key);
+        command.arg(name).args(of).args(["--server", &self.grpc]).env("SWITCHBOARD_API_KEY", &self.api_key);
         command.stdin(Stdio::null());
         command
     }

@@ -141,6 +141,19 @@ fn document(id: &str, content: &[u8]) -> Vec<IngestRequest> {
     messages
 }
 
+#[tokio::test]
+async fn the_text_around_a_passage_comes_where_it_is_asked_for() {
+    let mesh = Mesh::start().await;
+    let more = "More of it is here. ".repeat(30);
+    let page = format!("# One\n\nFirst words of the page. {more}\n\n# Two\n\nShoes are sold here.\n");
+    mesh.put("acme", "page.md", page.as_bytes()).await;
+    assert_eq!(mesh.ask("acme", "shoes").await[0].surroundings, "");
+    let request = SearchRequest { surroundings: true, ..question("shoes") };
+    let around = mesh.search("acme", request).await.unwrap().hits.remove(0).surroundings;
+    assert!(around.contains("First words") && around.contains("Shoes are sold"), "{around}");
+    assert!(around.len() < 2_100);
+}
+
 fn question(text: &str) -> SearchRequest {
     let form = QueryForm { text: text.into(), vector: embed(text), weight: 0.0 };
     SearchRequest { forms: vec![form], ..SearchRequest::default() }

@@ -1,0 +1,363 @@
+//! What a turn decided, on its way to the ledger.
+//!
+//! A turn gathers its decisions in a [`Record`], and hands them to the [`Recorder`] when it is over, or
+//! when its caller leaves and it is dropped half way: what was decided is recorded all the same. The
+//! recorder puts them into a spool on disk, off the turn's path, and a task brings the spool to the
+//! ledger in order. While the ledger is away they wait; their ids make repeats harmless.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prost::Message as _;
+use switchboard_mesh::{Call, Class, Deadline, Tenant, spool::Spool};
+use switchboard_proto::{
+    conversation::v1 as conversation,
+    ledger::v1::{
+        AppendRequest, NewRecord, RecordKind, Versions, ledger_service_client::LedgerServiceClient,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::metrics;
+
+/// How long the ledger may take for what it is brought.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before the ledger is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Records of a call, and their bytes, that the ledger takes.
+const MOST_RECORDS: usize = 256;
+const MOST_BYTES: usize = 2 << 20;
+/// Sealed bytes of a record that the ledger takes.
+pub(crate) const LONGEST_SEALED: usize = 65_536;
+/// Bytes of a question or a reply that are sealed.
+const LONGEST_TEXT: usize = 32_000;
+/// Bytes of a value that the ledger takes.
+const LONGEST_VALUE: usize = 8_192;
+/// Bytes of a version's name that the ledger takes.
+const LONGEST_VERSION: usize = 128;
+
+/// Facts of a record, by name.
+pub(crate) type Facts = Vec<(&'static str, String)>;
+
+/// The ledger, wherever it is.
+pub(crate) type Ledger = LedgerServiceClient<switchboard_mesh::Channel>;
+
+/// The way to the ledger.
+pub(crate) struct Recorder {
+    spool: Arc<Spool>,
+}
+
+impl Recorder {
+    pub(crate) fn new(spool: Spool) -> Self {
+        Self { spool: Arc::new(spool) }
+    }
+
+    /// Puts records where they are safe until the ledger has them. Whether it could is told, and counted.
+    pub(crate) fn put(&self, tenant: &Tenant, records: Vec<NewRecord>) -> bool {
+        let put = put(&self.spool, tenant, records);
+        if !put {
+            metrics::unrecorded();
+        }
+        put
+    }
+
+    /// Brings what was put to the ledger, until `stop`, and then once more what is left.
+    pub(crate) async fn bring(&self, ledger: Ledger, stop: CancellationToken) {
+        loop {
+            let stopping = stop.is_cancelled();
+            let brought = self.spool.drain(|frames| bring(&self.spool, ledger.clone(), frames)).await;
+            if stopping {
+                return;
+            }
+            let more = async {
+                match brought {
+                    Ok(()) => self.spool.appended().await,
+                    Err(NotNow) => {
+                        self.outlast().await;
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            };
+            stop.run_until_cancelled(more).await;
+        }
+    }
+}
+
+impl Recorder {
+    /// Makes what waits outlive the machine's power, since the ledger may be away for long.
+    async fn outlast(&self) {
+        metrics::waiting(self.spool.len());
+        let spool = Arc::clone(&self.spool);
+        let synced = tokio::task::spawn_blocking(move || spool.sync()).await;
+        if let Ok(Err(error)) = synced {
+            tracing::warn!(%error, "what waits for the ledger may not outlive the machine");
+        }
+    }
+}
+
+/// What the spool holds: records of one tenant.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Frame {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(message, optional, tag = "2")]
+    append: Option<AppendRequest>,
+}
+
+/// Whether records could be put at the end.
+fn put(spool: &Spool, tenant: &Tenant, records: Vec<NewRecord>) -> bool {
+    let frame = Frame { tenant: tenant.as_str().to_owned(), append: Some(AppendRequest { records }) };
+    let put = spool.append(&frame.encode_to_vec());
+    if let Err(error) = &put {
+        tracing::error!(%error, "decisions could not be kept for the ledger");
+    }
+    put.is_ok()
+}
+
+/// The ledger cannot take records now.
+#[derive(Debug)]
+struct NotNow;
+
+/// Brings frames to the ledger in order, those of one tenant that follow each other in one call.
+async fn bring(spool: &Spool, ledger: Ledger, frames: Vec<Vec<u8>>) -> Result<(), NotNow> {
+    let mut calls: Vec<(Tenant, Vec<NewRecord>)> = Vec::new();
+    for frame in frames {
+        let frame = Frame::decode(frame.as_slice()).ok();
+        let tenant = frame.as_ref().and_then(|frame| Tenant::try_new(&frame.tenant).ok());
+        let (Some(Frame { append: Some(append), .. }), Some(tenant)) = (frame, tenant) else {
+            tracing::error!("something in the spool is no record");
+            metrics::unrecorded();
+            continue;
+        };
+        match calls.last_mut() {
+            Some((of, records)) if *of == tenant && fits(records, &append.records) => {
+                records.extend(append.records);
+            }
+            _ => calls.push((tenant, append.records)),
+        }
+    }
+    let (mut done, mut later) = (0, Vec::new());
+    for (tenant, records) in calls {
+        let brought = match append(&ledger, &tenant, records.clone()).await {
+            Err(code) if is_refusal(code) => one_by_one(&ledger, &tenant, &records).await,
+            brought => brought,
+        };
+        match brought {
+            Ok(()) => done += 1,
+            Err(code) if is_away(code) => return Err(NotNow),
+            Err(code) => {
+                tracing::error!(?code, %tenant, "the ledger cannot take this tenant's records now");
+                later.push((tenant, records));
+            }
+        }
+    }
+    // A tenant whose ledger is damaged keeps back nobody else.
+    if done == 0 && !later.is_empty()
+        || !later.into_iter().all(|(tenant, records)| put(spool, &tenant, records))
+    {
+        return Err(NotNow);
+    }
+    Ok(())
+}
+
+/// Brings records each by itself. What the ledger will never take is told and let go: it would keep back
+/// all that comes after it.
+async fn one_by_one(ledger: &Ledger, tenant: &Tenant, records: &[NewRecord]) -> Result<(), Code> {
+    for record in records {
+        match append(ledger, tenant, vec![record.clone()]).await {
+            Ok(()) => {}
+            Err(code) if is_refusal(code) => {
+                tracing::error!(?code, "the ledger refuses a record");
+                metrics::unrecorded();
+            }
+            Err(code) => return Err(code),
+        }
+    }
+    Ok(())
+}
+
+async fn append(ledger: &Ledger, tenant: &Tenant, records: Vec<NewRecord>) -> Result<(), Code> {
+    let call = Call::new(tenant.clone(), Deadline::after(PATIENCE)).with_class(Class::Batch);
+    let request = call.request_to_any(AppendRequest { records });
+    ledger.clone().append(request).await.map(drop).map_err(|status| status.code())
+}
+
+/// Whether nobody's records can be taken now.
+fn is_away(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled)
+}
+
+/// Whether the same records would be refused again.
+fn is_refusal(code: Code) -> bool {
+    matches!(code, Code::InvalidArgument | Code::AlreadyExists)
+}
+
+/// Whether a call takes more records.
+fn fits(records: &[NewRecord], more: &[NewRecord]) -> bool {
+    let bytes: usize = records.iter().chain(more).map(prost::Message::encoded_len).sum();
+    records.len() + more.len() <= MOST_RECORDS && bytes <= MOST_BYTES
+}
+
+/// What a turn decided and said so far.
+pub(crate) struct Record {
+    recorder: Arc<Recorder>,
+    tenant: Tenant,
+    conversation: String,
+    /// The turn's number; 0 as long as the conversation is not known.
+    pub(crate) turn: u32,
+    /// The id of the turn's own record, which others refer to.
+    pub(crate) id: Uuid,
+    /// What was asked and said, redacted, which the ledger keeps encrypted under a key that can be destroyed.
+    pub(crate) question: String,
+    pub(crate) reply: String,
+    decisions: Vec<NewRecord>,
+    ended: bool,
+}
+
+impl Record {
+    pub(crate) fn new(recorder: Arc<Recorder>, tenant: Tenant, conversation: &str) -> Self {
+        Self {
+            recorder,
+            tenant,
+            conversation: conversation.to_owned(),
+            turn: 0,
+            id: Uuid::now_v7(),
+            question: String::new(),
+            reply: String::new(),
+            decisions: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Lets all of it go: there was no turn.
+    pub(crate) fn forget(mut self) {
+        self.ended = true;
+    }
+
+    /// Notes a decision of the stage `stage`, and gives its id.
+    pub(crate) fn decided(
+        &mut self,
+        kind: RecordKind,
+        stage: &str,
+        mut facts: Facts,
+        versions: Versions,
+        mut sealed: Vec<u8>,
+    ) -> Uuid {
+        let id = Uuid::now_v7();
+        if sealed.len() > LONGEST_SEALED {
+            // The decision counts for more than what goes with it.
+            facts.push(("sealed", "too long".to_owned()));
+            sealed.clear();
+        }
+        let refers_to = self.id.to_string();
+        let decision = NewRecord { stage: stage.to_owned(), refers_to, ..self.record(kind, id, facts) };
+        self.decisions.push(NewRecord { versions: Some(shorten(versions)), sealed, ..decision });
+        id
+    }
+
+    /// Hands the turn over, with what it decided and said. Whether it will come to the ledger is told.
+    pub(crate) fn end(mut self, facts: Facts, versions: Versions) -> bool {
+        self.put(facts, versions)
+    }
+
+    fn put(&mut self, facts: Facts, versions: Versions) -> bool {
+        self.ended = true;
+        let record = self.record(RecordKind::Turn, self.id, facts);
+        let (text, reply) = (cut(&self.question, LONGEST_TEXT), cut(&self.reply, LONGEST_TEXT));
+        let said = conversation::Turn {
+            turn: self.turn,
+            text: text.to_owned(),
+            reply: reply.to_owned(),
+            ..Default::default()
+        };
+        let turn = NewRecord { versions: Some(shorten(versions)), sealed: said.encode_to_vec(), ..record };
+        let mut records = std::mem::take(&mut self.decisions);
+        // The turn first: what was decided refers to it.
+        records.insert(0, turn);
+        self.recorder.put(&self.tenant, records)
+    }
+
+    fn record(&self, kind: RecordKind, id: Uuid, facts: Facts) -> NewRecord {
+        NewRecord {
+            record_id: id.to_string(),
+            kind: kind.into(),
+            conversation_id: self.conversation.clone(),
+            turn_id: self.turn.to_string(),
+            time: Some(SystemTime::now().into()),
+            subject: self.conversation.clone(),
+            attributes: attributes(facts),
+            ..NewRecord::default()
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended {
+            let why = if std::thread::panicking() { "the turn failed" } else { "the caller left" };
+            let facts = vec![("outcome", "abandoned".to_owned()), ("reason", why.to_owned())];
+            self.put(facts, Versions::default());
+        }
+    }
+}
+
+/// What somebody thought of a turn, for the ledger.
+pub(crate) fn feedback(conversation: &str, turn: u32, of: Uuid, facts: Facts, comment: &str) -> NewRecord {
+    NewRecord {
+        record_id: Uuid::now_v7().to_string(),
+        kind: RecordKind::Feedback.into(),
+        conversation_id: conversation.to_owned(),
+        turn_id: turn.to_string(),
+        time: Some(SystemTime::now().into()),
+        subject: conversation.to_owned(),
+        refers_to: of.to_string(),
+        attributes: attributes(facts),
+        sealed: comment.as_bytes().to_vec(),
+        ..NewRecord::default()
+    }
+}
+
+/// The value of an enum of a contract as a word: its name without `prefix`, in lower case.
+pub(crate) fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase()
+}
+
+/// Facts as the ledger takes them: without what is empty, and nothing longer than it may be.
+fn attributes(facts: Facts) -> HashMap<String, String> {
+    let filled = facts.into_iter().filter(|(_, value)| !value.is_empty());
+    filled.map(|(key, value)| (key.to_owned(), clean(&value, LONGEST_VALUE))).collect()
+}
+
+fn shorten(versions: Versions) -> Versions {
+    let Versions { model, policy, prompt, knowledge } = versions;
+    let [model, policy, prompt, knowledge] =
+        [model, policy, prompt, knowledge].map(|name| clean(&name, LONGEST_VERSION));
+    Versions { model, policy, prompt, knowledge }
+}
+
+/// The begin of a text, of at most `most` bytes.
+pub(crate) fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+/// A text without control characters, of at most `most` bytes.
+fn clean(text: &str, most: usize) -> String {
+    cut(text, most).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        assert_eq!(clean("a\u{1}bäc", 4), "a b");
+        assert_eq!(clean("a\u{1}bäc", 5), "a bä");
+        assert_eq!(clean("ok", 4), "ok");
+    }
+}
