@@ -13,6 +13,7 @@ pub mod config;
 pub mod deadline;
 pub mod discovery;
 pub mod error;
+pub mod folder;
 pub mod health;
 pub mod identity;
 mod local;

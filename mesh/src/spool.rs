@@ -26,6 +26,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use crate::folder::claim;
+
 /// The length and the CRC before a frame, four bytes each, big-endian.
 const HEAD: usize = 8;
 /// Processes that may share a folder.
@@ -131,7 +133,6 @@ impl Spool {
     /// # Errors
     /// [`Error::Crowded`]; [`Error::Disk`].
     pub fn open(folder: &Path, limits: Limits) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(at(folder))?;
         let (folder, lock) = own(folder)?;
         let spool = Self {
             state: Mutex::new(State { waiting: VecDeque::new(), bytes: 0, last: None, next: 1 }),
@@ -345,7 +346,7 @@ impl Spool {
             if folder == self.folder || !folder.is_dir() {
                 continue;
             }
-            let Some(_lock) = lock(&folder)? else { continue };
+            let Some(_lock) = claim(&folder).map_err(at(&folder))? else { continue };
             for (_, path) in segments(&folder)? {
                 let file = File::open(&path).map_err(at(&path))?;
                 let (frames, end) = frames(&file, self.limits.frame).map_err(at(&path))?;
@@ -390,23 +391,11 @@ fn private() -> OpenOptions {
 fn own(shared: &Path) -> Result<(PathBuf, File), Error> {
     for number in 0..MOST_PROCESSES {
         let folder = shared.join(number.to_string());
-        fs::create_dir_all(&folder).map_err(at(&folder))?;
-        if let Some(lock) = lock(&folder)? {
+        if let Some(lock) = claim(&folder).map_err(at(&folder))? {
             return Ok((folder, lock));
         }
     }
     Err(Error::Crowded { folder: shared.to_owned() })
-}
-
-/// The lock of a folder; none while another process has it. It ends with the file, or the process.
-fn lock(folder: &Path) -> Result<Option<File>, Error> {
-    let path = folder.join("lock");
-    let file = private().create(true).truncate(false).open(&path).map_err(at(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-        Err(fs::TryLockError::Error(source)) => Err(Error::Disk { path, source }),
-    }
 }
 
 /// The files of frames in a folder, in order.

@@ -22,6 +22,7 @@ use switchboard_proto::{
         DocumentHeader, IngestRequest, IngestResult, ingest_request::Part,
         knowledge_service_client::KnowledgeServiceClient,
     },
+    ledger::v1::{Order, QueryRequest, Record, ledger_service_client::LedgerServiceClient},
 };
 use tempfile::TempDir;
 use tonic::{Code, Status};
@@ -145,6 +146,25 @@ impl Mesh {
             events.push(event);
         }
         Ok(Reply::of(events))
+    }
+
+    /// The records of a conversation, oldest first, once the ledger has `least` of them.
+    pub(crate) async fn records(&self, tenant: &str, conversation: &str, least: usize) -> Vec<Record> {
+        let mut ledger = LedgerServiceClient::new(self.ctx.channel("ledger"));
+        let began = std::time::Instant::now();
+        loop {
+            let request = QueryRequest {
+                conversation_id: conversation.to_owned(),
+                order: Order::OldestFirst.into(),
+                ..QueryRequest::default()
+            };
+            match ledger.query(call(tenant).request(request)).await {
+                Ok(found) if found.get_ref().records.len() >= least => return found.into_inner().records,
+                found => assert!(began.elapsed() < Duration::from_secs(20), "{found:?}"),
+            }
+            // They come by way of the disk, and nothing tells of it.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Asks a question for tenant `acme`.

@@ -172,24 +172,12 @@ impl World {
         let (text, conversation) = self.converse(&self.globex, String::new()).await.unwrap();
         assert!(text.contains(SECRET), "{text}");
         self.conversation = conversation;
-        self.recorded().await;
+        // The turn is on record a moment after its answer.
+        self.mesh.records("globex", &self.conversation, 1).await;
         let redacted = self.policy().redact(self.globex.request(redact())).await.unwrap().into_inner();
         self.placeholder = redacted.findings[0].placeholder.clone();
         self.append("acme").await;
         (self.record, self.hash) = self.append("globex").await;
-    }
-
-    /// Waits until the turn of globex is on record, which comes a moment after its answer.
-    async fn recorded(&self) {
-        let mut ledger = LedgerServiceClient::new(self.mesh.ctx.channel("ledger"));
-        let call = switchboard_mesh::testing::call("globex");
-        loop {
-            let query = QueryRequest { conversation_id: self.conversation.clone(), ..Default::default() };
-            if !ledger.query(call.request(query)).await.unwrap().into_inner().records.is_empty() {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
     }
 
     /// Writes a record, as a role does, and waits until a checkpoint covers it; its id and hash.
@@ -209,7 +197,7 @@ impl World {
         loop {
             let list = CheckpointsRequest::default();
             let reply = ledger.checkpoints(call.request(list)).await.unwrap().into_inner();
-            if !reply.checkpoints.is_empty() {
+            if reply.checkpoints.first().is_some_and(|last| last.sequence >= receipts[0].sequence) {
                 return (record.record_id, format!("{:?}", receipts[0].hash));
             }
             tokio::task::yield_now().await;

@@ -8,7 +8,6 @@ mod database;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -16,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::Tenant;
+use mesh::{Tenant, folder::claim};
 use rusqlite::Connection;
 use switchboard_mesh as mesh;
 use tokio::sync::{mpsc, oneshot};
@@ -99,7 +98,8 @@ impl Store {
     /// # Errors
     /// `InUse`, `Folder`, `Corrupt` or `Newer`, each of which says what to do.
     pub(crate) fn open(folder: &Path, exact_limit: usize) -> Result<Self, Error> {
-        let lock = lock(folder)?;
+        let lock = claim(folder).map_err(|source| Error::Folder { folder: folder.to_owned(), source })?;
+        let lock = lock.ok_or_else(|| Error::InUse { folder: folder.to_owned() })?;
         let path = folder.join("knowledge.db");
         let mut connection = database::open(&path)?;
         let loaded = database::load(&connection, exact_limit).map_err(|error| Error::sqlite(&path, error))?;
@@ -193,23 +193,6 @@ impl Drop for Store {
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
-    }
-}
-
-/// Takes the folder for this process; it is free again when the file is closed, by whatever means.
-fn lock(folder: &Path) -> Result<File, Error> {
-    let unusable = |source| Error::Folder { folder: folder.to_owned(), source };
-    std::fs::create_dir_all(folder).map_err(unusable)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("lock"))
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
     }
 }
 

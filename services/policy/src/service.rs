@@ -62,7 +62,7 @@ impl Core {
     }
 
     fn inspect(&self, tenant: &Tenant, request: &Inspecting) -> Result<InspectResponse, Error> {
-        let key = Key::of(tenant, self.bundles.of(tenant).to_string(), request);
+        let key = Key::of(tenant, || self.bundles.of(tenant).to_string(), request);
         if let Some(known) = key.as_ref().and_then(|key| self.documents.get(key)) {
             return Ok(known);
         }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use mesh::Tenant;
+use mesh::{Tenant, folder::claim};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use switchboard_mesh as mesh;
 use uuid::Uuid;
@@ -55,7 +55,8 @@ impl Sqlite {
     /// # Errors
     /// `InUse`, `File`, `Corrupt` or `Newer`, each of which says what to do.
     pub(crate) fn open(folder: &Path, masters: Masters) -> Result<Self, Error> {
-        let lock = lock(folder)?;
+        let lock = claim(folder).map_err(|error| Error::file(folder, &error))?;
+        let lock = lock.ok_or_else(|| Error::InUse { folder: folder.to_owned() })?;
         let path = folder.join(FILE);
         let writer = open(&path)?;
         Ok(Self::of(path, Some(writer), masters, Some(lock)))
@@ -160,23 +161,6 @@ impl Failure {
             Self::Engine(error) => Error::sqlite(path, &error),
             Self::Found(error) => error,
         }
-    }
-}
-
-/// Takes the folder for this process; it is free again when the file is closed, by whatever means.
-fn lock(folder: &Path) -> Result<File, Error> {
-    let unusable = |error: std::io::Error| Error::file(folder, &error);
-    std::fs::create_dir_all(folder).map_err(unusable)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join("lock"))
-        .map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_owned() }),
-        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error)),
     }
 }
 

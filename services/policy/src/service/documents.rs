@@ -56,7 +56,11 @@ impl Documents {
 impl Key {
     /// The key of a passage; none for what is no passage, or is a long one, or belongs to a conversation, whose placeholders
     /// are its own, or comes with facts.
-    pub(super) fn of(tenant: &Tenant, bundles: String, request: &Inspecting) -> Option<Self> {
+    pub(super) fn of(
+        tenant: &Tenant,
+        bundles: impl FnOnce() -> String,
+        request: &Inspecting,
+    ) -> Option<Self> {
         let Inspecting { text, direction, source, about } = request;
         let About { conversation, locale, channel, product, jurisdiction, passages, verbatim, facts } = about;
         let plain = *direction == Direction::Input
@@ -74,7 +78,7 @@ impl Key {
             asked.update(part);
         }
         asked.update([u8::from(*verbatim)]);
-        Some(Self { tenant: tenant.clone(), bundles, asked: asked.finalize().into() })
+        Some(Self { tenant: tenant.clone(), bundles: bundles(), asked: asked.finalize().into() })
     }
 }
 
@@ -89,7 +93,7 @@ mod tests {
 
     fn key(tenant: &str, bundles: &str, text: &str) -> Key {
         let tenant = Tenant::try_new(tenant).unwrap();
-        Key::of(&tenant, bundles.into(), &asked(text, Source::Document, "")).unwrap()
+        Key::of(&tenant, || bundles.into(), &asked(text, Source::Document, "")).unwrap()
     }
 
     #[test]
@@ -111,14 +115,14 @@ mod tests {
     fn what_a_customer_writes_is_looked_at_each_time() {
         let acme = Tenant::try_new("acme").unwrap();
         for (source, conversation) in [(Source::Customer, ""), (Source::Tool, ""), (Source::Document, "c1")] {
-            assert!(Key::of(&acme, "base 1".into(), &asked("a", source, conversation)).is_none());
+            assert!(Key::of(&acme, || "base 1".into(), &asked("a", source, conversation)).is_none());
         }
     }
 
     #[test]
     fn a_long_passage_is_looked_at_each_time_and_a_verbatim_one_has_a_verdict_of_its_own() {
         let acme = Tenant::try_new("acme").unwrap();
-        let of = |request: &Inspecting| Key::of(&acme, "base 1".into(), request);
+        let of = |request: &Inspecting| Key::of(&acme, || "base 1".into(), request);
         let mut request = asked(&"a".repeat(8_192), Source::Document, "");
         let key = of(&request);
         assert!(key.is_some());
