@@ -208,7 +208,7 @@ mod tests {
     fn a_value_out_of_range_says_the_range() {
         let message =
             load(None, &Map(vec![]), &[pair("conversation.passages", "0")]).unwrap_err().to_string();
-        assert_eq!(message, "conversation.passages = 0 is not allowed: from 1 to 50");
+        assert_eq!(message, "conversation.passages = 0 is not allowed: from 1 to 16");
     }
 
     #[test]

@@ -152,14 +152,28 @@ impl Spool {
     /// # Errors
     /// [`Error::TooLong`], [`Error::Full`], [`Error::Disk`]; nothing is kept then.
     pub fn append(&self, frame: &[u8]) -> Result<(), Error> {
+        self.push(frame, self.limits.bytes)
+    }
+
+    /// Puts back at the end what was handed over and cannot be taken yet. It has its place, as long as
+    /// [`Spool::drain`] has not forgotten what it hands over, so this goes beyond the limit by that much.
+    ///
+    /// # Errors
+    /// As [`Spool::append`], but not that the spool is full.
+    pub fn put_back(&self, frame: &[u8]) -> Result<(), Error> {
+        self.push(frame, u64::MAX)
+    }
+
+    /// Puts a frame at the end, if no more than `limit` bytes wait then.
+    fn push(&self, frame: &[u8], limit: u64) -> Result<(), Error> {
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         if frame.is_empty() || frame.len() > self.limits.frame || length == u32::MAX {
             return Err(Error::TooLong { bytes: frame.len(), most: self.limits.frame });
         }
         let mut state = self.state();
         let size = (HEAD + frame.len()) as u64;
-        if state.bytes + size > self.limits.bytes {
-            return Err(Error::Full { bytes: state.bytes, most: self.limits.bytes });
+        if state.bytes + size > limit {
+            return Err(Error::Full { bytes: state.bytes, most: limit });
         }
         let segment = self.segment(&mut state, size)?;
         let mut whole = Vec::with_capacity(HEAD + frame.len());
@@ -182,8 +196,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Hands frames over, oldest first and some at a time, until none waits. What `take` returns `Ok` for
-    /// is forgotten; at the first error it stops.
+    /// Hands frames over, oldest first and some at a time: all that wait when it begins. What `take` returns
+    /// `Ok` for is forgotten; at the first error it stops.
     ///
     /// # Errors
     /// What `take` says.
@@ -192,11 +206,9 @@ impl Spool {
         mut take: impl FnMut(Vec<Vec<u8>>) -> F,
     ) -> Result<(), E> {
         let _one = self.draining.lock().await;
-        loop {
+        let mut left = self.len();
+        while left > 0 {
             let batch = self.oldest();
-            if batch.is_empty() {
-                return Ok(());
-            }
             let frames = batch.iter().filter_map(|frame| {
                 frame.read().inspect_err(|error| tracing::error!(%error, "a frame of the spool is lost")).ok()
             });
@@ -205,7 +217,9 @@ impl Spool {
                 take(frames).await?;
             }
             self.forget(batch.len());
+            left = left.saturating_sub(batch.len());
         }
+        Ok(())
     }
 
     /// Waits until something was appended since the last time.
@@ -278,7 +292,8 @@ impl Spool {
     /// Forgets the first `frames`, and removes the files that hold no more.
     fn forget(&self, frames: usize) {
         let mut state = self.state();
-        for frame in state.waiting.drain(..frames).collect::<Vec<_>>() {
+        for _ in 0..frames {
+            let Some(frame) = state.waiting.pop_front() else { break };
             state.bytes -= (HEAD + frame.bytes) as u64;
             let next = state.waiting.front();
             if next.is_none_or(|next| !Arc::ptr_eq(&next.segment, &frame.segment)) {
@@ -291,9 +306,6 @@ impl Spool {
     fn leave(&self, state: &mut State, segment: &Arc<Segment>) {
         let path = &segment.path;
         let is_last = state.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, segment));
-        if is_last && !state.waiting.is_empty() {
-            return;
-        }
         let left = if is_last {
             let emptied = segment.file.set_len(0);
             if emptied.is_ok() {

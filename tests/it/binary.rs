@@ -116,7 +116,7 @@ fn a_config_mistake_exits_2_and_names_the_key() {
     for (set, names) in [
         ("conversation.pasages=3", vec!["pasages", "passages"]),
         ("conversation.passages=many", vec!["conversation.passages", "many"]),
-        ("conversation.passages=0", vec!["conversation.passages", "1", "50"]),
+        ("conversation.passages=0", vec!["conversation.passages", "1", "16"]),
         ("gateway.http=nowhere", vec!["gateway.http"]),
         ("peers.polizei=http://localhost:1", vec!["peers.polizei", "policy"]),
     ] {

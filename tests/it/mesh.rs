@@ -62,6 +62,11 @@ fn policy_config() -> switchboard_policy::Config {
     }
 }
 
+/// Little may wait for the ledger, so that a test can fill it.
+fn conversation_config() -> switchboard_conversation::Config {
+    switchboard_conversation::Config { spool_mib: 1, ..Default::default() }
+}
+
 /// Every record is covered by a checkpoint at once.
 fn ledger_config() -> switchboard_ledger::Config {
     let checkpoint = switchboard_ledger::config::CheckpointConfig { records: 1, ..Default::default() };
@@ -90,7 +95,7 @@ impl Mesh {
         let mut mounted = Vec::new();
         for role in roles {
             let started = match *role {
-                "conversation" => switchboard_conversation::start(Default::default(), &ctx).await,
+                "conversation" => switchboard_conversation::start(conversation_config(), &ctx).await,
                 "embeddings" => switchboard_embeddings::start(Default::default(), &ctx).await,
                 "generation" => switchboard_generation::start(Default::default(), &ctx).await,
                 "inference" => switchboard_model_server::start(inference_config(), &ctx).await,

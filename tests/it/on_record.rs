@@ -123,6 +123,7 @@ async fn a_document_that_gives_orders_is_set_aside() {
     assert!(reply.text.contains("from 9 to 18") && !reply.text.contains("day and night"), "{reply:?}");
     let found = mesh.records("acme", &reply.report.conversation_id, 4).await;
     let aside = found.iter().find(|record| record.stage == "inspect_evidence").unwrap();
+    assert!(aside.attributes["passage"].starts_with("hours.md@"), "{aside:?}");
     assert_eq!(
         (aside.attributes["signals"].as_str(), aside.attributes["verdict"].as_str()),
         ("injection", "refuse")
@@ -188,6 +189,25 @@ async fn door(to: http::Uri) -> (http::Uri, watch::Sender<bool>) {
         }
     });
     (uri, open)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_promised_a_person_who_will_not_hear_of_it() {
+    // No ledger, and soon no room for what waits for it.
+    let mesh = Mesh::of(&["conversation", "policy"], Default::default()).await;
+    let mut promised = 0;
+    let refused = loop {
+        let reply = mesh.ask("I want to speak to a human being, please.").await;
+        if reply.outcome() != Outcome::HandedOff {
+            break reply;
+        }
+        assert!(reply.hand_off.is_some());
+        promised += 1;
+        assert!(promised < 10_000, "a mebibyte holds no more");
+    };
+    assert!(promised > 100);
+    assert_eq!(refused.outcome(), Outcome::Unanswered, "{refused:?}");
+    assert!(refused.hand_off.is_none() && refused.text.contains("try again"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

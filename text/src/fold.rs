@@ -192,8 +192,7 @@ impl Folded {
 
 /// What shows nothing: controls, format characters, variation selectors. White space stays.
 fn is_invisible(c: char) -> bool {
-    let joiner = matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}');
-    joiner || is_hidden(c) || (c.is_control() && !c.is_whitespace())
+    matches!(c, '\u{200c}' | '\u{200d}') || is_hidden(c) || (c.is_control() && !c.is_whitespace())
 }
 
 fn is_separator(c: char) -> bool {

@@ -89,14 +89,35 @@ amount := to_number(input.facts.amount) if {
 	regex.match(`^[0-9]{1,12}(\.[0-9]{1,2})?$`, input.facts.amount)
 }
 
+known_enough if strength[input.facts.identity] >= strength[data.tools[input.facts.tool]]
+
+# The base lets whoever is known do what costs nothing; here each tool says how well.
+tool contains {
+	"rule": "tool.strength",
+	"verdict": "ask",
+	"reason": "the tool takes a customer who is known better",
+} if {
+	data.tools[input.facts.tool]
+	not known_enough
+}
+
+# What moves money cannot claim to change nothing.
+tool contains {
+	"rule": "tool.effect",
+	"verdict": "refuse",
+	"reason": "the tool moves money, and is said to change nothing",
+} if {
+	input.facts.tool in data.moves_money
+	input.facts.effect == "none"
+}
+
 tool contains {
 	"rule": "tool.known",
 	"verdict": "allow",
 	"reason": "the tool is on the list, the customer known well enough, the amount within their limit",
 	"waives": "tool.amount",
 } if {
-	needed := data.tools[input.facts.tool]
-	strength[input.facts.identity] >= strength[needed]
+	known_enough
 	amount >= 0
 	amount <= data.limits[input.facts.identity]
 }

@@ -50,13 +50,15 @@ call(facts) := {"facts": object.union({"effect": "reversible"}, facts)}
 test_a_card_is_blocked_for_who_is_known if {
 	known := call({"tool": "block_card", "identity": "verified"})
 	rules(switchboard.tool) == {"tool.known"} with input as known
-	count(switchboard.tool) == 0 with input as call({"tool": "block_card"})
+	rules(switchboard.tool) == {"tool.strength"} with input as call({"tool": "block_card"})
 }
 
 test_money_moves_for_the_strongly_known_up_to_a_limit if {
 	transfer := {"tool": "transfer_own_accounts", "amount": 500}
 	rules(switchboard.tool) == {"tool.known"} with input as call(object.union(transfer, {"identity": "strong"}))
-	count(switchboard.tool) == 0 with input as call(object.union(transfer, {"identity": "verified"}))
+	rules(switchboard.tool) == {"tool.strength"} with input as call(object.union(transfer, {"identity": "verified"}))
+	free := object.union(transfer, {"identity": "strong", "effect": "none"})
+	"tool.effect" in rules(switchboard.tool) with input as call(free)
 	more := object.union(transfer, {"identity": "strong", "amount": 501})
 	count(switchboard.tool) == 0 with input as call(more)
 	odd := object.union(transfer, {"identity": "strong", "amount": "5e2"})

@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use switchboard_mesh::config::{Invalid, within};
 
+/// Passages that policy checks a draft against, by its contract.
+const MOST_PASSAGES: u32 = 16;
+
 /// Budgets and memory.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,7 +20,7 @@ pub struct Config {
     pub social: Target,
     /// Time to aim for by e-mail.
     pub email: Target,
-    /// Passages that may answer a question, 1 to 50.
+    /// Passages that may answer a question, 1 to 16: drafts are checked against all of them.
     pub passages: u32,
     /// Whether passages are put into a better order before one answers.
     pub rerank: Rerank,
@@ -111,7 +114,7 @@ impl Config {
             within(&format!("conversation.{name}.sentences"), target.sentences, 1..=50)?;
         }
         within("conversation.forget_after in seconds", self.forget_after.as_secs(), 1..=31_536_000)?;
-        within("conversation.passages", self.passages, 1..=50)?;
+        within("conversation.passages", self.passages, 1..=MOST_PASSAGES)?;
         within("conversation.rerank_candidates", self.rerank_candidates, 1..=100)?;
         within("conversation.max_conversations", self.max_conversations, 1..=1_000_000)?;
         within("conversation.max_turns", self.max_turns, 1..=1_000)?;

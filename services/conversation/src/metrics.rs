@@ -39,7 +39,7 @@ static UNRECORDED: LazyLock<Counter<u64>> = LazyLock::new(|| {
 static WAITING: LazyLock<Gauge<u64>> = LazyLock::new(|| {
     telemetry::meter()
         .u64_gauge("switchboard_conversation_unrecorded_waiting")
-        .with_description("Turns whose decisions wait on disk, when the ledger was last found away")
+        .with_description("Turns whose decisions wait on disk for the ledger")
         .build()
 });
 

@@ -15,6 +15,8 @@ pub(crate) enum Phrase {
     PassedOn,
     /// A person takes over from a customer who is upset.
     SorryPassedOn,
+    /// A person was to take over, and cannot be told of it now.
+    NotPassedOn,
     /// The documents do not answer; a person may.
     NoAnswerPassedOn,
     /// A part that the answer needs is away; a person may help.
@@ -45,6 +47,14 @@ impl Phrase {
             }
             (Self::SorryPassedOn, true) => {
                 "Das tut mir leid. Ich gebe es an eine Kollegin oder einen Kollegen weiter, die sich melden."
+            }
+            (Self::NotPassedOn, false) => {
+                "A colleague should look at this, but I cannot reach them right now. Please try again in a \
+                 little while."
+            }
+            (Self::NotPassedOn, true) => {
+                "Das sollte sich jemand von uns ansehen, aber ich erreiche gerade niemanden. Bitte versuchen \
+                 Sie es etwas später erneut."
             }
             (Self::NoAnswerPassedOn, false) => {
                 "I could not find an answer to that in our documents. I am passing your question on to a colleague."

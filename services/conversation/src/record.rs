@@ -7,7 +7,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -32,6 +35,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Records of a call, and their bytes, that the ledger takes.
 const MOST_RECORDS: usize = 256;
 const MOST_BYTES: usize = 2 << 20;
+/// Records of a tenant that cannot be taken before the rest of them is not tried.
+const MOST_STUCK: usize = 3;
 /// Sealed bytes of a record that the ledger takes.
 pub(crate) const LONGEST_SEALED: usize = 65_536;
 /// Bytes of a question or a reply that are sealed.
@@ -59,25 +64,28 @@ impl Recorder {
 
     /// Puts records where they are safe until the ledger has them. Whether it could is told, and counted.
     pub(crate) fn put(&self, tenant: &Tenant, records: Vec<NewRecord>) -> bool {
-        let put = put(&self.spool, tenant, records);
-        if !put {
+        let put = self.spool.append(&frame(tenant, records));
+        if let Err(error) = &put {
             metrics::unrecorded();
+            tracing::error!(%error, "decisions could not be kept for the ledger");
         }
-        put
+        put.is_ok()
     }
 
     /// Brings what was put to the ledger, until `stop`, and then once more what is left.
     pub(crate) async fn bring(&self, ledger: Ledger, stop: CancellationToken) {
         loop {
             let stopping = stop.is_cancelled();
-            let brought = self.spool.drain(|frames| bring(&self.spool, ledger.clone(), frames)).await;
+            let stuck = AtomicBool::new(false);
+            let brought = self.spool.drain(|frames| bring(&self.spool, &ledger, frames, &stuck)).await;
+            metrics::waiting(self.spool.len());
             if stopping {
                 return;
             }
             let more = async {
                 match brought {
-                    Ok(()) => self.spool.appended().await,
-                    Err(NotNow) => {
+                    Ok(()) if !stuck.load(Ordering::Relaxed) => self.spool.appended().await,
+                    _ => {
                         self.outlast().await;
                         tokio::time::sleep(AGAIN).await;
                     }
@@ -86,12 +94,9 @@ impl Recorder {
             stop.run_until_cancelled(more).await;
         }
     }
-}
 
-impl Recorder {
     /// Makes what waits outlive the machine's power, since the ledger may be away for long.
     async fn outlast(&self) {
-        metrics::waiting(self.spool.len());
         let spool = Arc::clone(&self.spool);
         let synced = tokio::task::spawn_blocking(move || spool.sync()).await;
         if let Ok(Err(error)) = synced {
@@ -109,22 +114,67 @@ struct Frame {
     append: Option<AppendRequest>,
 }
 
-/// Whether records could be put at the end.
-fn put(spool: &Spool, tenant: &Tenant, records: Vec<NewRecord>) -> bool {
-    let frame = Frame { tenant: tenant.as_str().to_owned(), append: Some(AppendRequest { records }) };
-    let put = spool.append(&frame.encode_to_vec());
-    if let Err(error) = &put {
-        tracing::error!(%error, "decisions could not be kept for the ledger");
-    }
-    put.is_ok()
+/// Records as the spool holds them.
+fn frame(tenant: &Tenant, records: Vec<NewRecord>) -> Vec<u8> {
+    let append = Some(AppendRequest { records });
+    Frame { tenant: tenant.as_str().to_owned(), append }.encode_to_vec()
 }
 
 /// The ledger cannot take records now.
 #[derive(Debug)]
 struct NotNow;
 
-/// Brings frames to the ledger in order, those of one tenant that follow each other in one call.
-async fn bring(spool: &Spool, ledger: Ledger, frames: Vec<Vec<u8>>) -> Result<(), NotNow> {
+/// Takes records: the ledger, wherever it is.
+trait Take: Sync {
+    fn take(&self, tenant: &Tenant, records: Vec<NewRecord>)
+    -> impl Future<Output = Result<(), Code>> + Send;
+}
+
+impl Take for Ledger {
+    async fn take(&self, tenant: &Tenant, records: Vec<NewRecord>) -> Result<(), Code> {
+        let call = Call::new(tenant.clone(), Deadline::after(PATIENCE)).with_class(Class::Batch);
+        let request = call.request_to_any(AppendRequest { records });
+        self.clone().append(request).await.map(drop).map_err(|status| status.code())
+    }
+}
+
+/// Brings frames to the ledger in order, those of one tenant that follow each other in one call. A tenant
+/// whose ledger is damaged keeps back nobody else: its records go to the end of the spool, which `stuck`
+/// tells.
+async fn bring(
+    spool: &Spool,
+    ledger: &impl Take,
+    frames: Vec<Vec<u8>>,
+    stuck: &AtomicBool,
+) -> Result<(), NotNow> {
+    let mut later: Vec<(Tenant, Vec<NewRecord>)> = Vec::new();
+    for (tenant, records) in calls(frames) {
+        // What comes after what waits waits as well.
+        if later.iter().any(|(of, _)| *of == tenant) {
+            later.push((tenant, records));
+            continue;
+        }
+        let left = match ledger.take(&tenant, records.clone()).await {
+            Ok(()) => continue,
+            Err(code) if is_away(code) => return Err(NotNow),
+            Err(_) => one_by_one(ledger, &tenant, records).await?,
+        };
+        if !left.is_empty() {
+            later.push((tenant, left));
+        }
+    }
+    for (tenant, records) in later {
+        stuck.store(true, Ordering::Relaxed);
+        if let Err(error) = spool.put_back(&frame(&tenant, records)) {
+            tracing::error!(%error, "what the ledger cannot take now stays at the head of the spool");
+            return Err(NotNow);
+        }
+    }
+    Ok(())
+}
+
+/// The calls that bring frames.
+fn calls(frames: Vec<Vec<u8>>) -> Vec<(Tenant, Vec<NewRecord>)> {
     let mut calls: Vec<(Tenant, Vec<NewRecord>)> = Vec::new();
     for frame in frames {
         let frame = Frame::decode(frame.as_slice()).ok();
@@ -141,50 +191,36 @@ async fn bring(spool: &Spool, ledger: Ledger, frames: Vec<Vec<u8>>) -> Result<()
             _ => calls.push((tenant, append.records)),
         }
     }
-    let (mut done, mut later) = (0, Vec::new());
-    for (tenant, records) in calls {
-        let brought = match append(&ledger, &tenant, records.clone()).await {
-            Err(code) if is_refusal(code) => one_by_one(&ledger, &tenant, &records).await,
-            brought => brought,
-        };
-        match brought {
-            Ok(()) => done += 1,
-            Err(code) if is_away(code) => return Err(NotNow),
-            Err(code) => {
-                tracing::error!(?code, %tenant, "the ledger cannot take this tenant's records now");
-                later.push((tenant, records));
-            }
-        }
-    }
-    // A tenant whose ledger is damaged keeps back nobody else.
-    if done == 0 && !later.is_empty()
-        || !later.into_iter().all(|(tenant, records)| put(spool, &tenant, records))
-    {
-        return Err(NotNow);
-    }
-    Ok(())
+    calls
 }
 
-/// Brings records each by itself. What the ledger will never take is told and let go: it would keep back
-/// all that comes after it.
-async fn one_by_one(ledger: &Ledger, tenant: &Tenant, records: &[NewRecord]) -> Result<(), Code> {
+/// Brings records each by itself, and gives those that cannot be taken now. What the ledger will never
+/// take is told and let go: it would keep back all that comes after it.
+async fn one_by_one(
+    ledger: &impl Take,
+    tenant: &Tenant,
+    records: Vec<NewRecord>,
+) -> Result<Vec<NewRecord>, NotNow> {
+    let mut left = Vec::new();
     for record in records {
-        match append(ledger, tenant, vec![record.clone()]).await {
+        if left.len() >= MOST_STUCK {
+            left.push(record);
+            continue;
+        }
+        match ledger.take(tenant, vec![record.clone()]).await {
             Ok(()) => {}
+            Err(code) if is_away(code) => return Err(NotNow),
             Err(code) if is_refusal(code) => {
                 tracing::error!(?code, "the ledger refuses a record");
                 metrics::unrecorded();
             }
-            Err(code) => return Err(code),
+            Err(code) => {
+                tracing::error!(?code, %tenant, "the ledger cannot take a record of this tenant now");
+                left.push(record);
+            }
         }
     }
-    Ok(())
-}
-
-async fn append(ledger: &Ledger, tenant: &Tenant, records: Vec<NewRecord>) -> Result<(), Code> {
-    let call = Call::new(tenant.clone(), Deadline::after(PATIENCE)).with_class(Class::Batch);
-    let request = call.request_to_any(AppendRequest { records });
-    ledger.clone().append(request).await.map(drop).map_err(|status| status.code())
+    Ok(left)
 }
 
 /// Whether nobody's records can be taken now.
@@ -258,6 +294,12 @@ impl Record {
         let decision = NewRecord { stage: stage.to_owned(), refers_to, ..self.record(kind, id, facts) };
         self.decisions.push(NewRecord { versions: Some(shorten(versions)), sealed, ..decision });
         id
+    }
+
+    /// Hands over what was decided so far, ahead of the turn: for what is promised to the customer next.
+    /// Whether it will come to the ledger is told.
+    pub(crate) fn keep(&mut self) -> bool {
+        self.recorder.put(&self.tenant, std::mem::take(&mut self.decisions))
     }
 
     /// Hands the turn over, with what it decided and said. Whether it will come to the ledger is told.
@@ -352,7 +394,61 @@ fn clean(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// A ledger that is damaged for tenant `broken` and refuses records without a kind.
+    #[derive(Default)]
+    struct Damaged(Mutex<Vec<(String, String)>>);
+
+    impl Take for Damaged {
+        async fn take(&self, tenant: &Tenant, records: Vec<NewRecord>) -> Result<(), Code> {
+            if tenant.as_str() == "broken" {
+                return Err(Code::Internal);
+            }
+            if records.iter().any(|record| record.kind() == RecordKind::Unspecified) {
+                return Err(Code::InvalidArgument);
+            }
+            let taken = records.into_iter().map(|record| (tenant.to_string(), record.record_id));
+            self.0.lock().unwrap().extend(taken);
+            Ok(())
+        }
+    }
+
+    fn record(id: u32, kind: RecordKind) -> Vec<NewRecord> {
+        vec![NewRecord { record_id: id.to_string(), kind: kind.into(), ..NewRecord::default() }]
+    }
+
+    #[tokio::test]
+    async fn a_tenant_whose_ledger_is_damaged_keeps_back_nobody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), switchboard_mesh::spool::Limits::default()).unwrap();
+        let (broken, acme) = (Tenant::try_new("broken").unwrap(), Tenant::try_new("acme").unwrap());
+        for id in 0..200 {
+            spool.append(&frame(&broken, record(id, RecordKind::Turn))).unwrap();
+        }
+        spool.append(&frame(&acme, record(1, RecordKind::Turn))).unwrap();
+        spool.append(&frame(&acme, record(2, RecordKind::Unspecified))).unwrap();
+        spool.append(&frame(&acme, record(3, RecordKind::Turn))).unwrap();
+        let (ledger, stuck) = (Damaged::default(), AtomicBool::new(false));
+        for _ in 0..2 {
+            let drained = spool.drain(|frames| bring(&spool, &ledger, frames, &stuck)).await;
+            assert!(drained.is_ok() && stuck.load(Ordering::Relaxed));
+        }
+        let taken: Vec<String> = ledger.0.lock().unwrap().iter().map(|(_, id)| id.clone()).collect();
+        assert_eq!(taken, ["1", "3"], "what is refused for good is let go");
+        let mut left = Vec::new();
+        let all: Result<(), NotNow> = spool
+            .drain(|frames| {
+                left.extend(calls(frames).into_iter().flat_map(|(_, records)| records));
+                std::future::ready(Ok(()))
+            })
+            .await;
+        assert!(all.is_ok());
+        let ids: Vec<String> = left.into_iter().map(|record| record.record_id).collect();
+        assert_eq!(ids, (0..200).map(|id| id.to_string()).collect::<Vec<_>>(), "all of it, in order");
+    }
 
     #[test]
     fn what_is_too_long_is_cut_between_characters() {

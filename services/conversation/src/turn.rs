@@ -141,7 +141,7 @@ impl Turn {
         };
         // `None`: the caller has left.
         let Some(end) = end else { return };
-        self.finish(clock, end, notes, number, &events).await;
+        self.finish(clock, end, notes, &events).await;
     }
 
     /// Policy's view of the question, beside the conversation so far.
@@ -196,7 +196,7 @@ impl Turn {
         events: &Events,
     ) -> Option<End> {
         notes.redacted_kinds = hand_off::kinds(&inspected.findings);
-        notes.decided("inspect_input", &inspected);
+        notes.decided("inspect_input", &inspected, Vec::new());
         notes.mood = Mood::of(&inspected);
         let (verdict, reason) = (inspected.verdict(), inspected.reason.clone());
         let handed_off = HandOff::asked_by(&inspected);
@@ -222,15 +222,15 @@ impl Turn {
         };
         notes.understood = context::resolve(&question, &history);
         notes.degraded.extend(found.degraded.iter().map(|list| format!("retrieve: without {list}")));
-        if found.hits.is_empty() {
-            clock.skip("generate", "no passage was found");
-            return Some(self.unanswered(clock, call, "no passage was found", notes).await);
-        }
         self.rerank(clock, call, &mut found, notes).await;
         found.hits.truncate(self.passages as usize);
         if let Err(lost) = self.sift(clock, call, &mut found.hits, notes).await {
             notes.degraded.push(format!("inspect_evidence: {}", lost.word()));
             return Some(self.lost(&lost, "the documents could not be checked"));
+        }
+        if found.hits.is_empty() {
+            clock.skip("generate", "there is no passage that may answer");
+            return Some(self.unanswered(clock, call, "there is no passage that may answer", notes).await);
         }
         notes.documents = hand_off::documents(&found.hits);
         self.generate(clock, call, question, found, notes, events).await
@@ -302,7 +302,14 @@ impl Turn {
 
     /// Says what is left to say, remembers the turn, records it, and reports: to the ledger also when the
     /// caller has left by now.
-    async fn finish(self, mut clock: Clock, end: End, mut notes: Notes, number: u32, events: &Events) {
+    async fn finish(self, mut clock: Clock, mut end: End, mut notes: Notes, events: &Events) {
+        let number = notes.record.turn;
+        // Nobody is told that a person takes over before that is where a person will see it.
+        let mut offer = end.hand_off.as_ref().map(|hand_off| notes.offer(hand_off, &end.reason, &self.input));
+        if offer.is_some() && !notes.record.keep() {
+            offer = None;
+            end = self.phrase(Outcome::Unanswered, "the hand-off could not be recorded", Phrase::NotPassedOn);
+        }
         let disclosures = std::mem::take(&mut notes.disclosures);
         let last = end.phrase.into_iter().chain(disclosures.into_iter().map(|disclosure| disclosure.text));
         let mut heard = true;
@@ -310,8 +317,7 @@ impl Turn {
             let sentence = TurnSentence { text, ..TurnSentence::default() };
             heard = heard && self.say(sentence, &mut notes, events).await.is_ok();
         }
-        if let Some(hand_off) = &end.hand_off {
-            let offer = notes.offer(hand_off, &end.reason, &self.input);
+        if let Some(offer) = offer {
             heard = heard && send(events, Event::HandOff(offer)).await.is_ok();
         }
         let channel = self.input.channel;
@@ -390,10 +396,10 @@ impl Notes {
         }
     }
 
-    /// Notes what policy decided about a text.
-    fn decided(&mut self, stage: &'static str, inspected: &InspectResponse) {
+    /// Notes what policy decided about a text; `about` tells which, where the stage has several.
+    fn decided(&mut self, stage: &'static str, inspected: &InspectResponse, about: Facts) {
         self.bundle.clone_from(&inspected.bundle);
-        let facts = vec![
+        let mut facts = vec![
             ("verdict", verdict(inspected.verdict())),
             ("reason", inspected.reason.clone()),
             ("rules", inspected.rules.join(", ")),
@@ -401,6 +407,7 @@ impl Notes {
             ("signals", hand_off::kinds(&inspected.signals).join(", ")),
             ("sentiment", format!("{:.2}", inspected.sentiment)),
         ];
+        facts.extend(about);
         let versions = Versions { policy: inspected.bundle.clone(), ..Versions::default() };
         self.record.decided(RecordKind::PolicyDecision, stage, facts, versions, Vec::new());
     }

@@ -497,6 +497,23 @@ mod tests {
         task.await.unwrap();
     }
 
+    /// A chain that was made again to the same length is seen as well.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_head_that_was_changed_while_it_runs_keeps_the_signed_one() {
+        let Bench { writer, task, stop, store: _store, _folder: folder } = bench(&QueueConfig::default());
+        let task = tokio::spawn(task);
+        for number in 0..5 {
+            writer.append(batch(number), 1).await.unwrap();
+        }
+        let database = rusqlite::Connection::open(folder.path().join("ledger.db")).unwrap();
+        database.execute("UPDATE ledger_heads SET hash = zeroblob(32)", []).unwrap();
+        writer.append(batch(5), 1).await.unwrap();
+        let kept = std::fs::read_to_string(folder.path().join("checkpoints.jsonl")).unwrap();
+        assert!(kept.contains("\"sequence\":5"), "{kept}");
+        stop.cancel();
+        task.await.unwrap();
+    }
+
     /// Another node's records between one's own are no break; a chain that was made shorter is.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nodes_that_share_a_store_take_each_other_for_no_tampering() {

@@ -13,16 +13,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 /// The bytes; `None` unless there are exactly `N`, in digits of either case.
 pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N * 2 {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = [0; N];
-    let (pairs, _) = text.as_bytes().as_chunks::<2>();
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
+    decode_any(text)?.try_into().ok()
 }
 
 /// As [`decode`], of any length.

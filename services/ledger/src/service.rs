@@ -1,6 +1,6 @@
 //! The generated trait: decode, call the core, encode.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, pin::Pin, sync::Arc};
 
 use futures::Stream;
 use mesh::{Call, Tenant, error};
@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    chain::Hash,
     checkpoint::Trusted,
     draft, encode,
     error::Error,
@@ -59,6 +60,9 @@ impl Shared {
         let mut rows = self.store.query(tenant, filter, limit + 1).await?;
         let mut more = rows.len() > limit;
         rows.truncate(limit);
+        // The record before is mostly in the page as well.
+        let known: HashMap<u64, Hash> =
+            rows.iter().filter_map(|row| Some((row.sequence, row.hash().ok()?))).collect();
         let (mut records, mut bytes) = (Vec::with_capacity(rows.len()), 0);
         for row in &rows {
             // A record takes about twice its encoding, which it brings along.
@@ -67,21 +71,30 @@ impl Shared {
                 more = true;
                 break;
             }
-            records.push(self.record(tenant, row).await?);
+            let before = known.get(&row.sequence.saturating_sub(1)).copied();
+            records.push(self.record(tenant, row, before).await?);
         }
         let last = records.last().map(|record: &v1::Record| record.sequence.to_string());
         Ok(QueryResponse { next_page_token: last.filter(|_| more).unwrap_or_default(), records })
     }
 
-    /// A record for callers, with the hash before it.
-    async fn record(&self, tenant: &Tenant, row: &crate::plan::Row) -> Result<v1::Record, Error> {
-        let previous =
-            match row.sequence {
-                0 | 1 => crate::chain::genesis(tenant.as_str()),
-                sequence => self.store.hashes(tenant, sequence - 1, 1).await?.pop().ok_or_else(|| {
-                    Error::Damaged { sequence: sequence - 1, detail: "it is not there".into() }
-                })?,
-            };
+    /// A record for callers, with the hash before it, which is asked of the store where it is not `known`.
+    async fn record(
+        &self,
+        tenant: &Tenant,
+        row: &crate::plan::Row,
+        known: Option<Hash>,
+    ) -> Result<v1::Record, Error> {
+        let previous = match (row.sequence, known) {
+            (_, Some(known)) => known,
+            (0 | 1, None) => crate::chain::genesis(tenant.as_str()),
+            (sequence, None) => {
+                self.store.hashes(tenant, sequence - 1, 1).await?.pop().ok_or_else(|| Error::Damaged {
+                    sequence: sequence - 1,
+                    detail: "it is not there".into(),
+                })?
+            }
+        };
         encode::record(row, &previous)
     }
 
@@ -93,7 +106,7 @@ impl Shared {
             _ => return Err(Error::field("sequence", "0 where there is an id")),
         };
         let row = self.store.find(tenant, which).await?.ok_or(Error::Gone)?;
-        self.record(tenant, &row).await
+        self.record(tenant, &row, None).await
     }
 
     async fn unseal(&self, tenant: &Tenant, request: UnsealRequest) -> Result<Vec<u8>, Error> {
@@ -111,7 +124,7 @@ impl Shared {
         let id = draft::id_of("record_id", &request.record_id)?;
         let proof = prove::prove(&*self.store, tenant, id, request.checkpoint_sequence).await?;
         Ok(ProveResponse {
-            record: Some(self.record(tenant, &proof.row).await?),
+            record: Some(self.record(tenant, &proof.row, None).await?),
             checkpoint: Some(encode::checkpoint(proof.checkpoint)),
             path: proof.path.into_iter().map(Vec::from).collect(),
         })

@@ -328,8 +328,6 @@ impl Walk {
                     let reason = format!("{} ({})", reason, one.whence);
                     return self.bad(Fault::Checkpoint, one.sequence, one.sequence, None, reason);
                 }
-                // Of an empty chain; it says nothing of records.
-                Ok(_) if one.sequence < self.next => {}
                 Ok(checkpoint) if checkpoint.head != hash => {
                     let reason = format!(
                         "all hashes fit each other, but a signed head {} says otherwise at sequence {}: the chain was \
@@ -374,7 +372,7 @@ impl Walk {
                 format!("the head in the store, of sequence {}, is not that of the chain", head.sequence);
             self.bad(Fault::Edited, head.sequence, last, None, reason);
         }
-        // Statements of nothing, and bad ones about records that are not there.
+        // Bad statements about records that are not there.
         let signed = Arc::clone(&self.signed);
         if let Some((one, reason)) =
             signed[self.at..].iter().find_map(|one| Some((one, one.found.as_ref().err()?)))

@@ -1,8 +1,7 @@
 //! Checks of what is about to be said, a sentence at a time.
 //!
 //! [`check`] asks of a sentence whether the passages carry it, whether it is in the customer's language,
-//! and whether it speaks as the company wants; [`missing`] asks of a whole reply whether it has the wording
-//! that it must. Personal data is the redaction's to find.
+//! and whether it speaks as the company wants. Personal data is the redaction's to find.
 //!
 //! A sentence that was cut out of a passage is carried by construction. Any other one is compared with the
 //! passages by its words ([`switchboard_text::grounding`]): a number, a name or a denial that does not
@@ -72,7 +71,7 @@ pub struct Draft<'a> {
 pub struct Voice {
     /// Wording that is never used: whole words, in any case and with any white space between.
     pub banned: Vec<String>,
-    /// Wording that is always written exactly so ([`check`]), and has to be in a reply ([`missing`]).
+    /// Wording that is always written exactly so.
     pub required: Vec<String>,
     /// The highest Flesch-Kincaid grade of a sentence; English only.
     pub max_grade: Option<f32>,
@@ -116,15 +115,6 @@ pub fn check(draft: &Draft<'_>, voice: &Voice) -> Vec<Finding> {
     let spans = Span::of_bytes(text, &places);
     let finding = |((_, kind, score, detector), span)| Finding { span, kind, score, detector };
     found.into_iter().zip(spans).map(finding).collect()
-}
-
-/// Required wording that a whole reply lacks, as the voice has it. For who has the whole reply: sentences are
-/// inspected one by one, so that no rule asks for it.
-#[must_use]
-pub fn missing<'v>(reply: &str, voice: &'v Voice) -> Vec<&'v str> {
-    let said = Said::new(reply);
-    let required = voice.required.iter().map(String::as_str);
-    required.filter(|phrase| said.places(phrase).is_empty()).collect()
 }
 
 type Found = (Range<usize>, &'static str, f32, &'static str);

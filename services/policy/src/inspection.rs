@@ -73,13 +73,14 @@ pub(crate) fn replace(
     tenant: &Tenant,
     conversation: &str,
 ) -> Result<Redacted, StoreError> {
-    // Any use keeps the conversation, with personal data or without.
-    let known = vault.knows(tenant, conversation)?;
-    if direction == Direction::Output {
-        // What of the personal data in an answer is the customer's.
+    // Contact details in an answer are the company's own, unless the customer told them.
+    if direction == Direction::Output && entities.iter().any(|entity| !entity.kind.is_always_private()) {
+        let known = vault.knows(tenant, conversation)?;
         entities.retain(|entity| entity.kind.is_always_private() || known(entity.kind, entity.span.of(text)));
     }
     if entities.is_empty() {
+        // Any use keeps the conversation, as far as it is in memory: most texts have nothing to look up.
+        vault.touch(tenant, conversation);
         return Ok(Redacted { text: text.to_owned(), replaced: Vec::new() });
     }
     vault.replace(tenant, conversation, text, &entities)

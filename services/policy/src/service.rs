@@ -92,13 +92,15 @@ impl Service {
     }
 }
 
-/// Runs what takes time linear in a text, or waits for a disk, where it harms nobody else.
+/// Runs what takes time linear in a text of `bytes`, or needs what may be `stored` on a disk, where it
+/// harms nobody else.
 async fn on_core<T: Send + 'static>(
     core: &Arc<Core>,
     bytes: usize,
+    stored: bool,
     work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    if bytes <= INLINE_BYTES && !core.vault.blocks() {
+    if bytes <= INLINE_BYTES && !(stored && core.vault.blocks()) {
         return work(core);
     }
     let core = Arc::clone(core);
@@ -113,7 +115,8 @@ impl PolicyService for Service {
         let call = Call::of(&request)?;
         let tenant = call.tenant()?.clone();
         let request = Inspecting::of(request.into_inner()).map_err(error::status)?;
-        let reply = on_core(&self.core, request.bytes(), move |core| core.inspect(&tenant, &request)).await;
+        let (bytes, stored) = (request.bytes(), request.is_stored());
+        let reply = on_core(&self.core, bytes, stored, move |core| core.inspect(&tenant, &request)).await;
         Ok(Response::new(reply.map_err(error::status)?))
     }
 
@@ -133,9 +136,9 @@ impl PolicyService for Service {
         decode::check_text(&text)
             .and_then(|()| decode::check_conversation(&conversation_id))
             .map_err(error::status)?;
-        let bytes = text.len();
+        let (bytes, stored) = (text.len(), !conversation_id.is_empty());
         let redact = move |core: &Core| core.redact(&tenant, &text, &conversation_id, Direction::Input);
-        let redacted = on_core(&self.core, bytes, redact).await;
+        let redacted = on_core(&self.core, bytes, stored, redact).await;
         Ok(Response::new(encode::redacted(redacted.map_err(error::status)?)))
     }
 
@@ -149,7 +152,7 @@ impl PolicyService for Service {
             .and_then(|()| decode::check_restore(&conversation_id, &purpose))
             .map_err(error::status)?;
         let restore = move |core: &Core| Ok(core.vault.restore(&tenant, &conversation_id, &text)?);
-        let restored = on_core(&self.core, 0, restore).await.map_err(error::status)?;
+        let restored = on_core(&self.core, 0, true, restore).await.map_err(error::status)?;
         metrics::restored(restored.restored, restored.missing);
         let missing = u32::try_from(restored.missing).unwrap_or(u32::MAX);
         Ok(Response::new(RestoreResponse { text: restored.text, missing }))
@@ -167,7 +170,7 @@ impl PolicyService for Service {
             }
             decode::Forget::Value(value) => Ok(core.vault.forget_value(&tenant, &value)?),
         };
-        let values = on_core(&self.core, bytes, forget).await.map_err(error::status)?;
+        let values = on_core(&self.core, bytes, true, forget).await.map_err(error::status)?;
         Ok(Response::new(ForgetResponse { values: u32::try_from(values).unwrap_or(u32::MAX) }))
     }
 

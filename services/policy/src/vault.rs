@@ -186,7 +186,7 @@ impl Vault {
         if let Err(error) = disk.add(tenant, conversation, text, new) {
             // Nobody has seen these placeholders; whoever waits for them reads what is stored.
             values.stale = true;
-            drop(values);
+            // Before anybody who waits can look for it again.
             self.displace(tenant, conversation);
             return Err(error);
         }
@@ -240,11 +240,8 @@ impl Vault {
         if conversation.is_empty() {
             return Ok(None);
         }
-        if let Some(shelf) = self.shelves().get_mut(tenant) {
-            shelf.forget(&self.config, Instant::now());
-            if let Some(held) = shelf.touch(conversation) {
-                return Ok(Some(held));
-            }
+        if let Some(held) = self.touch(tenant, conversation) {
+            return Ok(Some(held));
         }
         let Some(disk) = &self.disk else { return Ok(None) };
         loop {
@@ -254,6 +251,14 @@ impl Vault {
                 return Ok(Some(held));
             }
         }
+    }
+
+    /// The placeholders of a conversation that is in memory, which are used by that.
+    pub(crate) fn touch(&self, tenant: &Tenant, conversation: &str) -> Option<Held> {
+        let mut shelves = self.shelves();
+        let shelf = shelves.get_mut(tenant)?;
+        shelf.forget(&self.config, Instant::now());
+        shelf.touch(conversation)
     }
 
     /// Shelves what was read when there had been so many `forgets`; `None` when there was one since, and it is to

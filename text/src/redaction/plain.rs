@@ -7,6 +7,8 @@
 
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
+use crate::clean::is_hidden;
+
 /// The plain form of a stretch. Empty buffers are kept from one use to the next.
 #[derive(Default)]
 pub(super) struct Plain {
@@ -141,28 +143,15 @@ pub(super) fn reads_differently(c: char) -> bool {
 
 fn read(c: char) -> Read {
     match c {
-        // Soft hyphen, combining grapheme joiner, zero-width and directional marks, word joiner,
-        // variation selectors, byte order mark; strokes and slashes through a character, and marks around
-        // one, as in keycaps.
-        '\u{ad}'
+        // Joiners, which words of some scripts need; strokes and slashes through a character, and marks
+        // around one, as in keycaps; what stands among tags and selectors and is not given to anything.
+        '\u{200c}'
+        | '\u{200d}'
         | '\u{335}'..='\u{338}'
-        | '\u{34f}'
-        | '\u{61c}'
-        | '\u{115f}'
-        | '\u{1160}'
-        | '\u{17b4}'
-        | '\u{17b5}'
-        | '\u{180b}'..='\u{180e}'
-        | '\u{200b}'..='\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}'
         | '\u{20d0}'..='\u{20ff}'
-        | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}'
-        | '\u{ffa0}'
-        | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e0fff}' => Read::Nothing,
+        | '\u{e0080}'..='\u{e00ff}'
+        | '\u{e01f0}'..='\u{e0fff}' => Read::Nothing,
+        _ if is_hidden(c) => Read::Nothing,
         '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
             Read::As(' ')
         }

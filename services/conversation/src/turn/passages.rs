@@ -76,8 +76,13 @@ impl Turn {
             clock.close(&timing, &Err::<(), _>(lost.clone()), took, |()| String::new());
             return Err(lost);
         }
-        for refused in looked.iter().flatten().filter(|found| !may_be_used(found)) {
-            notes.decided("inspect_evidence", refused);
+        for (hit, found) in hits.iter().zip(&looked) {
+            let (Some(passage), Ok(found)) = (&hit.passage, found) else { continue };
+            if !may_be_used(found) {
+                let of =
+                    format!("{}@{}:{}-{}", passage.document_id, passage.version, passage.start, passage.end);
+                notes.decided("inspect_evidence", found, vec![("passage", of)]);
+            }
         }
         for hit in hits.iter_mut() {
             // Nobody else needs it.

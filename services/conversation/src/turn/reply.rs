@@ -21,8 +21,7 @@ use crate::{
     hand_off::HandOff,
 };
 
-/// Passages that a draft is checked against, and the characters of each, by policy's contract.
-const MOST_PASSAGES: usize = 16;
+/// Characters of a passage that a draft is checked against, by policy's contract.
 const LONGEST_PASSAGE: usize = 8_000;
 
 impl Turn {
@@ -38,10 +37,8 @@ impl Turn {
     ) -> Option<End> {
         // What generation was given is what a draft may rest on.
         let passages = found.hits.iter().filter_map(|hit| hit.passage.as_ref());
-        let passages: Vec<String> = passages
-            .map(|passage| passage.text.chars().take(LONGEST_PASSAGE).collect())
-            .take(MOST_PASSAGES)
-            .collect();
+        let passages: Vec<String> =
+            passages.map(|passage| passage.text.chars().take(LONGEST_PASSAGE).collect()).collect();
         let request = GenerateRequest {
             resolved_question: if notes.understood == question {
                 String::new()
@@ -202,7 +199,7 @@ impl Turn {
         match inspected.verdict() {
             // What every sentence is decided like is noted once, with the turn.
             Verdict::Allow => {}
-            _ => notes.decided("inspect_output", &inspected),
+            _ => notes.decided("inspect_output", &inspected, Vec::new()),
         }
         match inspected.verdict() {
             Verdict::Allow | Verdict::Rewrite | Verdict::Disclose => {

@@ -160,6 +160,9 @@ fn one(entry: Entry, bundle: &std::sync::Arc<str>, value: &Value) -> Result<Deci
     if (tells || decision.verdict == Verdict::Rewrite) && decision.say.is_empty() {
         return Err(format!("{rule}: `say` is missing: the text itself"));
     }
+    if entry == Entry::Disclosures && decision.verdict != Verdict::Disclose {
+        return Err(format!("{rule}: a disclosure has no other verdict; what stops a draft is in `inspect`"));
+    }
     if entry == Entry::Retention && decision.verdict == Verdict::Allow && decision.keep.is_none() {
         return Err(format!("{rule}: `keep_days` is missing"));
     }
@@ -296,6 +299,7 @@ mod tests {
             (Entry::Retention, r#"{"rule": "a"}"#, "`keep_days` is missing"),
             (Entry::Retention, r#"{"rule": "a", "keep_days": -1}"#, "`keep_days` is a number"),
             (Entry::Disclosures, r#"{"rule": "a"}"#, "`say` is missing"),
+            (Entry::Disclosures, r#"{"rule": "a", "verdict": "refuse", "say": "b"}"#, "no other verdict"),
             (Entry::Decide, r#""allow""#, "is an object"),
         ] {
             let message = fault(entry, json);

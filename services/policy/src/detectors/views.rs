@@ -136,7 +136,8 @@ pub(super) fn together(found: &[Raw]) -> Vec<Raw> {
                 detector: injection::COMBINED,
             });
         }
-        at += count;
+        // A sign that makes nothing with those behind it takes none of them along.
+        at += if score >= ENOUGH { count } else { 1 };
     }
     made
 }

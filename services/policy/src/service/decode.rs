@@ -64,6 +64,11 @@ impl Inspecting {
     pub(super) fn bytes(&self) -> usize {
         self.text.len() + self.about.passages.iter().map(String::len).sum::<usize>()
     }
+
+    /// Whether what is found in it may be stored: it belongs to a conversation.
+    pub(super) fn is_stored(&self) -> bool {
+        !self.about.conversation.is_empty()
+    }
 }
 
 /// What to forget.

@@ -164,13 +164,15 @@ impl Inspection {
     async fn release(&mut self, at: usize) -> Result<(), Error> {
         let Some(mut started) = self.started.take() else { return Ok(()) };
         let part = started.decided.split(at);
-        let (tenant, offset, bytes) = (self.tenant.clone(), self.offset, part.text.len());
+        let bytes = started.request.bytes() + part.text.len();
+        let stored = started.request.is_stored();
+        let (tenant, offset) = (self.tenant.clone(), self.offset);
         self.offset += part.characters;
         let work = move |core: &Core| {
             let piece = core.inspect_piece(&tenant, &started.request, part)?;
             Ok((started, piece))
         };
-        let (started, mut piece) = on_core(&self.core, bytes, work).await?;
+        let (started, mut piece) = on_core(&self.core, bytes, stored, work).await?;
         self.started = Some(started);
         let shift = u32::try_from(offset).unwrap_or(u32::MAX);
         for finding in piece.findings.iter_mut().chain(&mut piece.signals) {

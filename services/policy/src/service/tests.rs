@@ -151,6 +151,18 @@ async fn an_action_is_decided_by_the_tenants_rules_over_the_base() {
             Verdict::Refuse,
             "tool.no_amount",
         ),
+        (
+            "bank",
+            "tool.call",
+            &[
+                ("tool", "transfer_own_accounts"),
+                ("effect", "reversible"),
+                ("identity", "verified"),
+                ("amount", "0"),
+            ],
+            Verdict::Ask,
+            "tool.strength",
+        ),
         ("bank", "model.use", &[("locality", "outside")], Verdict::Refuse, "model.raw"),
         ("bank", "model.use", &[], Verdict::Refuse, "policy.silent"),
         ("bank", "no.such_action", &[], Verdict::Refuse, "policy.silent"),
