@@ -208,7 +208,7 @@ impl Spool {
         let _one = self.draining.lock().await;
         let mut left = self.len();
         while left > 0 {
-            let batch = self.oldest();
+            let batch = self.oldest(left);
             let frames = batch.iter().filter_map(|frame| {
                 frame.read().inspect_err(|error| tracing::error!(%error, "a frame of the spool is lost")).ok()
             });
@@ -275,14 +275,15 @@ impl Spool {
         Ok(segment)
     }
 
-    fn oldest(&self) -> Vec<Frame> {
+    fn oldest(&self, most: usize) -> Vec<Frame> {
         let state = self.state();
         let mut bytes = 0;
         let fits = |frame: &&Frame| {
             bytes += frame.bytes;
             bytes <= BATCH_BYTES
         };
-        let mut batch: Vec<Frame> = state.waiting.iter().take(BATCH).take_while(fits).cloned().collect();
+        let most = most.min(BATCH);
+        let mut batch: Vec<Frame> = state.waiting.iter().take(most).take_while(fits).cloned().collect();
         if batch.is_empty() {
             batch.extend(state.waiting.front().cloned());
         }
