@@ -16,7 +16,7 @@ use switchboard_mesh::Tenant;
 use switchboard_policy::{
     Config, Direction,
     bundles::Bundles,
-    detectors::Source,
+    detectors::{Heard, Source},
     judge::{About, Judge, Text},
 };
 
@@ -82,7 +82,9 @@ fn inspect(judge: &Judge, tenant: &Tenant, text: &str, direction: Direction) {
         locale: "en".to_owned(),
         ..About::default()
     };
-    let text = Text { written: text, redacted: text, direction, source: Source::Customer, about: &about };
+    let heard = Heard::default();
+    let source = Source::Customer;
+    let text = Text { written: text, redacted: text, direction, source, about: &about, heard: &heard };
     std::hint::black_box(judge.inspect(tenant, &text));
 }
 

@@ -179,6 +179,10 @@ const FILLERS: &[&str] = &[
     "USD",
 ];
 
+/// Characters that show nothing.
+const HIDDEN: &[&str] =
+    &["\u{200b}", "\u{2060}", "\u{ad}", "\u{fe0f}", "\u{e0041}", "\u{200d}", "\u{336}", "\u{feff}"];
+
 const AROUND: &[&str] = &[" ", " ", " ", "\n", ", ", ". ", "; ", "\t", "  ", ": "];
 
 /// SplitMix64: small, and the same on every machine.
@@ -263,7 +267,11 @@ pub(crate) fn known(seed: u64) -> Known {
     fill(random, before, &mut text);
     text.push_str(random.pick(AROUND));
     let start = text.len();
-    text.push_str(&secret(random));
+    let mut secret = secret(random);
+    if random.below(3) == 0 {
+        secret = padded(random, &secret);
+    }
+    text.push_str(&secret);
     let secret = start..text.len();
     text.push_str(random.pick(AROUND));
     let behind = random.below(20);
@@ -305,6 +313,19 @@ fn secret(random: &mut Random) -> String {
         secret.replace_range(space..=space, random.pick(&["\n", "\r\n", " \n "]));
     }
     secret
+}
+
+/// A secret with hidden characters among its own, up to some hundred between two.
+fn padded(random: &mut Random, secret: &str) -> String {
+    let most = random.pick(&[2, 20, 300]);
+    let mut padded = String::new();
+    for c in secret.chars() {
+        if !padded.is_empty() && random.below(3) > 0 {
+            padded.push_str(&random.pick(HIDDEN).repeat(random.below(most)));
+        }
+        padded.push(c);
+    }
+    padded
 }
 
 fn digits(random: &mut Random, count: usize) -> String {

@@ -113,9 +113,9 @@ impl Folded {
     /// `None` when nothing changes.
     #[must_use]
     pub fn joined(&self) -> Option<Self> {
-        let characters: Vec<(char, Range<usize>)> = self.characters().collect();
+        let characters: Vec<char> = self.text.chars().collect();
         let mut dropped = vec![false; characters.len()];
-        let at = |place: usize| characters.get(place).map_or(' ', |(c, _)| *c);
+        let at = |place: usize| characters.get(place).copied().unwrap_or(' ');
         let mut place = 0;
         while place < characters.len() {
             // A run of letter, separator, letter, separator, ...; a word's edge on both sides.
@@ -148,7 +148,7 @@ impl Folded {
         if !dropped.contains(&true) {
             return None;
         }
-        let kept = characters.into_iter().zip(dropped).filter(|(_, dropped)| !dropped);
+        let kept = self.characters().zip(dropped).filter(|(_, dropped)| !dropped);
         Some(self.mapped(kept.map(|(character, _)| character)))
     }
 
@@ -157,20 +157,24 @@ impl Folded {
     #[must_use]
     pub fn unleeted(&self, one: char) -> Option<Self> {
         let is_word = |c: char| c.is_alphanumeric() || matches!(c, '@' | '$' | '!' | '|');
-        let characters: Vec<(char, Range<usize>)> = self.characters().collect();
-        let mut view = Vec::with_capacity(characters.len());
-        let mut changed = false;
-        for chunk in characters.chunk_by(|(a, _), (b, _)| is_word(*a) && is_word(*b)) {
+        let mut changes: Vec<(usize, char)> = Vec::new();
+        let mut at = 0;
+        for word in self.text.split(|c| !is_word(c)) {
             // "30" is a number and "$30" a price; "!" at the end of a word is a cry.
-            let has_letter = chunk.iter().any(|(c, _)| c.is_alphabetic());
-            let end = chunk.iter().rposition(|(c, _)| c.is_alphanumeric()).map_or(0, |last| last + 1);
-            for (at, (c, origin)) in chunk.iter().enumerate() {
-                let meant = if has_letter && at < end { unleeted(*c, one) } else { *c };
-                changed |= meant != *c;
-                view.push((meant, origin.clone()));
+            if word.contains(char::is_alphabetic) {
+                let inner = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+                let meant = inner.char_indices().map(|(place, c)| (at + place, c, unleeted(c, one)));
+                changes.extend(meant.filter(|(_, c, meant)| c != meant).map(|(at, _, meant)| (at, meant)));
             }
+            at += word.len();
+            at += self.text[at..].chars().next().map_or(0, char::len_utf8);
         }
-        changed.then(|| self.mapped(view.into_iter()))
+        let mut changes = changes.into_iter().peekable();
+        changes.peek()?;
+        let places = self.text.char_indices().map(|(at, _)| at);
+        Some(self.mapped(self.characters().zip(places).map(|((c, origin), at)| {
+            (changes.next_if(|change| change.0 == at).map_or(c, |change| change.1), origin)
+        })))
     }
 
     /// The text backwards.

@@ -33,6 +33,7 @@ mod lexicon;
 mod national;
 mod numbers;
 mod patterns;
+mod placeholders;
 mod plain;
 mod postal;
 mod pseudonyms;
@@ -45,6 +46,7 @@ mod stream;
 use std::ops::Range;
 
 pub use kinds::{Kind, Kinds};
+pub use placeholders::{Placeholder, placeholders};
 pub use pseudonyms::{Pseudonyms, Redacted, Replaced, Restored, redact, replace, without_placeholders};
 pub use stream::{Piece, Stream};
 

@@ -75,6 +75,15 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.unicode_words()
 }
 
+/// Whether a text has this wording: all of its words, one behind the other, in any case and with any marks and
+/// white space between. One without a word is in every text.
+#[must_use]
+pub fn says(text: &str, wording: &str) -> bool {
+    let lower = |text: &str| words(text).map(str::to_lowercase).collect::<Vec<_>>();
+    let (said, wanted) = (lower(text), lower(wording));
+    wanted.is_empty() || said.windows(wanted.len()).any(|stretch| stretch == wanted)
+}
+
 /// The content words of a text in order: lower case, compatibility-composed (NFKC), without stop
 /// words, English clitics (`'s`, `n't`) or endings. Repeats are kept. A text of stop words alone
 /// has none.
@@ -305,6 +314,14 @@ mod tests {
         ] {
             assert_eq!(question_type(text), kind, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_wording_is_found_whatever_its_marks_and_case() {
+        let reply = "Gladly. The value of investments can go down,\n as well as up! Write to us.";
+        assert!(says(reply, "the value of investments can go down as well as up."));
+        assert!(!says(reply, "the value of an investment can go down") && !says("a b", "a b c"));
+        assert!(says(reply, "..."));
     }
 
     #[test]

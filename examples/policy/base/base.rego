@@ -103,16 +103,41 @@ inspect contains {
 	"unsupported" in found
 }
 
-# How a draft is written is recorded: without another text to go on with, a hard sentence is better than none. A
-# tenant's bundle may say more.
+# How a draft is written is judged as `data.voice.verdicts` of the bundles says, of two the stricter. Where they say
+# nothing it is recorded and goes on: without another text, a hard sentence is better than none.
+form := {
+	"language": {"rule": "draft.language", "reason": "the draft is not in the customer's language"},
+	"reading-level": {"rule": "draft.reading", "reason": "the draft is harder to read than the company wants"},
+	"required-spelling": {"rule": "draft.spelling", "reason": "the draft spells a name otherwise than the company does"},
+}
+
+verdict_on(kind) := object.get(input, ["voice", "verdicts", kind], "allow")
+
 inspect contains {
-	"rule": "draft.form",
-	"verdict": "allow",
-	"reason": "the draft is hard to read, in another language, or spells a name otherwise",
+	"rule": form[kind].rule,
+	"verdict": verdict_on(kind),
+	"reason": form[kind].reason,
 	"overridable": true,
 } if {
 	input.direction == "output"
-	"form" in found
+	some finding in input.findings
+	finding.score >= data.sure
+	kind := finding.kind
+	form[kind]
+	verdict_on(kind) != "rewrite"
+}
+
+inspect contains {
+	"rule": form["required-spelling"].rule,
+	"verdict": "rewrite",
+	"say": input.voice.spelt,
+	"reason": form["required-spelling"].reason,
+	"overridable": true,
+} if {
+	input.direction == "output"
+	verdict_on("required-spelling") == "rewrite"
+	some finding in input.findings
+	finding.kind == "required-spelling"
 }
 
 inspect contains {
@@ -271,7 +296,16 @@ decide contains {
 	input.facts.role in {"agent", "admin", "tool"}
 }
 
-# Sentences that have to be said with a draft; the base asks for none.
-disclosures contains decision if {
-	some decision in []
+# --- Sentences that have to be said -----------------------------------------------------------------------
+
+# `data.voice.said` of the bundles, as far as it is for this product, law and channel and the draft lacks it. Who asks
+# sentence by sentence says what the whole reply lacks, at its end.
+disclosures contains {
+	"rule": wording.rule,
+	"say": wording.say,
+	"reason": "the company wants it said in each reply",
+	"overridable": true,
+} if {
+	input.direction == "output"
+	some wording in input.voice.said
 }

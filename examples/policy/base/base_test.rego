@@ -63,12 +63,40 @@ test_an_unsupported_draft_is_refused if {
 	rules(switchboard.inspect) == {"draft.unsupported"} with input as draft
 }
 
-test_how_a_draft_is_written_is_recorded_and_stops_nothing if {
-	every kind in ["reading-level", "language", "required-spelling"] {
-		draft := object.union(said([kind]), {"direction": "output"})
-		rules(switchboard.inspect) == {"draft.form"} with input as draft
-		verdicts(switchboard.inspect) == {"allow"} with input as draft
+written(kinds, wanted) := object.union(said(kinds), {
+	"direction": "output",
+	"voice": {"verdicts": wanted, "said": [], "spelt": "Join ACME Plus."},
+})
+
+test_how_a_draft_is_written_is_recorded_where_no_bundle_says_more if {
+	form := {"reading-level": "draft.reading", "language": "draft.language", "required-spelling": "draft.spelling"}
+	every kind, rule in form {
+		rules(switchboard.inspect) == {rule} with input as written([kind], {})
+		verdicts(switchboard.inspect) == {"allow"} with input as written([kind], {})
 	}
+}
+
+test_a_bundle_says_what_becomes_of_it if {
+	strict := {"language": "hand_off", "reading-level": "refuse"}
+	verdicts(switchboard.inspect) == {"hand_off"} with input as written(["language"], strict)
+	verdicts(switchboard.inspect) == {"refuse"} with input as written(["reading-level"], strict)
+	count(switchboard.inspect) == 0 with input as written([], strict)
+	customer := object.union(written(["language"], strict), {"direction": "input"})
+	count(switchboard.inspect) == 0 with input as customer
+}
+
+test_a_name_is_spelt_as_the_company_does if {
+	some decision in switchboard.inspect with input as written(["required-spelling"], {"required-spelling": "rewrite"})
+	decision.verdict == "rewrite"
+	decision.say == "Join ACME Plus."
+}
+
+test_what_a_draft_lacks_has_to_be_said if {
+	lacks := {"voice": {"verdicts": {}, "said": [{"rule": "shop.imprint", "say": "ACME Ltd, Leeds."}]}}
+	draft := object.union(written([], {}), lacks)
+	rules(switchboard.disclosures) == {"shop.imprint"} with input as draft
+	count(switchboard.disclosures) == 0 with input as object.union(draft, {"direction": "input"})
+	count(switchboard.disclosures) == 0 with input as object.union(said([]), {"direction": "output"})
 }
 
 call(facts) := {"action": "tool.call", "facts": facts}

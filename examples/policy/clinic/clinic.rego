@@ -34,6 +34,17 @@ inspect contains {
 	contains(text, words)
 }
 
+# Names are what a clinic keeps to itself. The model that finds them is set by whoever runs the node; where it is set
+# and has not read a text, a person does.
+inspect contains {
+	"rule": "names.unread",
+	"verdict": "hand_off",
+	"reason": "names could not be looked for",
+} if {
+	customer
+	input.detectors.names in {"partial", "unavailable"}
+}
+
 # --- Where models run ---------------------------------------------------------------------------------------
 
 # Stricter than the base, which lets redacted text out: a name of an illness is no personal data by itself, and

@@ -30,6 +30,15 @@ test_a_document_may_speak_of_fever if {
 	count(switchboard.inspect) == 0 with input as object.union(said("What to do with a fever"), {"source": "document"})
 }
 
+asked(names) := object.union(said("When do you open on Monday?"), {"detectors": {"names": names}})
+
+test_a_text_whose_names_are_not_known_goes_to_a_person if {
+	rules(switchboard.inspect) == {"names.unread"} with input as asked("unavailable")
+	rules(switchboard.inspect) == {"names.unread"} with input as asked("partial")
+	count(switchboard.inspect) == 0 with input as asked("ok")
+	count(switchboard.inspect) == 0 with input as asked("off")
+}
+
 test_no_text_goes_to_an_outside_provider if {
 	outside := {"facts": {"locality": "outside", "redacted": true}}
 	rules(switchboard.route) == {"locality.inside"} with input as outside

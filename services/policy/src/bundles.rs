@@ -14,6 +14,7 @@ mod check;
 mod decision;
 mod files;
 mod overview;
+mod voice;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,6 +29,7 @@ use regorus::Value;
 use switchboard_mesh::{Tenant, config::Invalid};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::decision::MOST_WORDS;
 use self::files::{Sources, Stamp};
 pub use self::{
     bundle::Bundle,
@@ -258,21 +260,13 @@ impl Layers {
         Ok(base.map(|base| overlay(base, own.next().unwrap_or_default())))
     }
 
-    /// How the company wants to speak: what either bundle bans or requires, and the lower grade.
-    #[must_use]
-    pub fn voice(&self) -> Voice {
-        let mut voice = self.base.voice.clone();
-        if let Some(own) = &self.own {
-            voice.banned.extend(own.voice.banned.iter().cloned());
-            voice.required.extend(own.voice.required.iter().cloned());
-            let grades = [voice.max_grade, own.voice.max_grade].into_iter().flatten();
-            voice.max_grade = grades.reduce(f32::min);
-        }
-        voice
+    /// How the company wants to speak, base first: what either bans or wants, and the stricter where they differ.
+    pub fn voices(&self) -> impl Iterator<Item = &Voice> + Clone {
+        self.bundles().map(|bundle| &bundle.voice)
     }
 
     /// The bundles, base first.
-    pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> + Clone {
         std::iter::once(&self.base).chain(&self.own)
     }
 }

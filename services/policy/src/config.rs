@@ -27,6 +27,8 @@ pub struct Config {
     pub evaluation: Duration,
     /// Each tenant's own bundle, by the tenant's name.
     pub tenants: BTreeMap<String, String>,
+    /// Detectors that are models.
+    pub models: ModelsConfig,
     /// What is held of the personal data that was redacted.
     pub vault: VaultConfig,
 }
@@ -39,8 +41,101 @@ impl Default for Config {
             bundle: String::new(),
             evaluation: Duration::from_millis(100),
             tenants: BTreeMap::new(),
+            models: ModelsConfig::default(),
             vault: VaultConfig::default(),
         }
+    }
+}
+
+/// The section `[policy.models]`: detectors that are models of the mesh's inference nodes. None is asked unless
+/// it is named. Where one is away or late, patterns and rules decide alone, and the verdict says so.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelsConfig {
+    /// The token classifier that finds names of persons and places, which are then replaced as other personal
+    /// data is; empty asks none.
+    pub names: String,
+    /// Its labels that are persons, without `B-` and `I-`.
+    pub persons: Vec<String>,
+    /// Its labels that are places; empty leaves places as they are, which searches find better by.
+    pub places: Vec<String>,
+    /// Whether names are looked for in documents as well. No turn uses a document's redaction, and those of a
+    /// company are seldom secret.
+    pub names_in_documents: bool,
+    /// The lowest score that makes a name, 0 to 1.
+    pub names_score: f64,
+    /// The classifier that tells texts which give orders to the system; empty asks none.
+    pub injection: String,
+    /// Its labels that mean so; the highest of them counts.
+    pub injection_labels: Vec<String>,
+    /// The lowest score that makes a finding, 0.5 to 1.
+    pub injection_score: f64,
+    /// The time that both have together for a text, 1 ms to 1 s.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Characters that are read of a text, 100 to 64,000; of a longer one rules alone see the rest.
+    pub characters: usize,
+    /// Characters that a model is given at once, 50 to 8,000: so many as it reads without cutting them.
+    pub window: usize,
+}
+
+impl Default for ModelsConfig {
+    fn default() -> Self {
+        let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            names: String::new(),
+            persons: list(&["PER", "PERSON"]),
+            places: list(&["LOC", "GPE", "LOCATION"]),
+            names_in_documents: false,
+            names_score: 0.6,
+            injection: String::new(),
+            injection_labels: list(&["INJECTION", "JAILBREAK", "injection", "LABEL_1"]),
+            injection_score: 0.8,
+            deadline: Duration::from_millis(40),
+            characters: 8_000,
+            window: 500,
+        }
+    }
+}
+
+impl ModelsConfig {
+    fn check(&self) -> Result<(), Invalid> {
+        let fits = |name: &str| name.len() <= 128 && !name.contains(char::is_control);
+        for (key, name) in
+            [("policy.models.names", &self.names), ("policy.models.injection", &self.injection)]
+        {
+            if !fits(name) {
+                return Err(Invalid::new(key, name.escape_debug(), "the name of a model, or empty"));
+            }
+        }
+        for (key, labels, needed) in [
+            ("policy.models.persons", &self.persons, false),
+            ("policy.models.places", &self.places, false),
+            ("policy.models.injection_labels", &self.injection_labels, !self.injection.is_empty()),
+        ] {
+            let sound = labels.iter().all(|label| !label.is_empty() && fits(label));
+            if !sound || labels.len() > 64 || (needed && labels.is_empty()) {
+                return Err(Invalid::new(
+                    key,
+                    format!("{labels:?}"),
+                    "a list of at most 64 labels of the model",
+                ));
+            }
+        }
+        // Not `within`, which would let NaN through.
+        if !(0.0..=1.0).contains(&self.names_score) {
+            return Err(Invalid::new("policy.models.names_score", self.names_score, "from 0 to 1"));
+        }
+        if !(0.5..=1.0).contains(&self.injection_score) {
+            return Err(Invalid::new("policy.models.injection_score", self.injection_score, "from 0.5 to 1"));
+        }
+        let allowed = Duration::from_millis(1)..=Duration::from_secs(1);
+        if !allowed.contains(&self.deadline) {
+            let value = format!("{:?}", self.deadline);
+            return Err(Invalid::new("policy.models.deadline", value, "from 1ms to 1s"));
+        }
+        within("policy.models.characters", self.characters, 100..=64_000)?;
+        within("policy.models.window", self.window, 50..=8_000)
     }
 }
 
@@ -163,7 +258,7 @@ impl Config {
             return Err(Invalid::new("policy.vault.stored", value, "from 1hour to 3650days"));
         }
         self.vault.check_keys()?;
-        Ok(())
+        self.models.check()
     }
 
     /// A bundle's name is that of a folder, and must not lead elsewhere.
@@ -218,5 +313,28 @@ mod tests {
         assert_eq!(config.check().unwrap_err().key, "policy.vault.stored");
         config.vault = VaultConfig { keys: Secret::new("a:12".into()), ..VaultConfig::default() };
         assert_eq!(config.check().unwrap_err().key, "policy.vault.keys");
+    }
+
+    #[test]
+    fn a_value_of_the_models_that_is_out_of_range_is_named() {
+        let default = ModelsConfig::default;
+        for (models, key) in [
+            (ModelsConfig { names: "a\nb".into(), ..default() }, "names"),
+            (ModelsConfig { persons: vec![String::new()], ..default() }, "persons"),
+            (
+                ModelsConfig { injection: "a".into(), injection_labels: Vec::new(), ..default() },
+                "injection_labels",
+            ),
+            (ModelsConfig { names_score: f64::NAN, ..default() }, "names_score"),
+            (ModelsConfig { injection_score: 0.4, ..default() }, "injection_score"),
+            (ModelsConfig { deadline: Duration::from_secs(2), ..default() }, "deadline"),
+            (ModelsConfig { characters: 99, ..default() }, "characters"),
+            (ModelsConfig { window: 8_001, ..default() }, "window"),
+        ] {
+            let error = Config { models, ..Config::default() }.check().unwrap_err();
+            assert_eq!(error.key, format!("policy.models.{key}"));
+        }
+        let places = ModelsConfig { names: "a".into(), places: Vec::new(), ..default() };
+        assert_eq!(Config { models: places, ..Config::default() }.check(), Ok(()));
     }
 }

@@ -9,6 +9,7 @@
 //!, so that look-alike letters, invisible characters, digits for letters and
 //! encodings do not hide them. All of it takes time linear in the text.
 
+mod heard;
 mod injection;
 mod language;
 mod marks;
@@ -23,6 +24,8 @@ use std::{fmt, ops::Range, sync::LazyLock};
 use switchboard_text::Span;
 use vader_parity::SentimentIntensityAnalyzer;
 
+pub use self::heard::{Heard, Reading};
+pub(crate) use self::injection::INJECTION;
 use self::{
     language::Languages,
     marks::Marks,
@@ -38,7 +41,7 @@ pub struct Finding {
     pub kind: &'static str,
     /// How sure the detector is, in [0, 1].
     pub score: f32,
-    /// Which rule found it; from a fixed set, fit for a label.
+    /// Which rule found it, or which model, as `model:NAME`; from a fixed set, fit for a label.
     pub detector: &'static str,
 }
 
@@ -117,10 +120,17 @@ impl Detectors {
     /// surest.
     #[must_use]
     pub fn find(&self, text: &str, source: Source) -> Facts {
+        self.find_beside(text, source, &[])
+    }
+
+    /// The same, with what models found in the text: of findings of a kind that overlap the surest stands.
+    #[must_use]
+    pub fn find_beside(&self, text: &str, source: Source, heard: &[Finding]) -> Facts {
         let language = language_of(text);
         let sentiment = if source == Source::Customer { self.sentiment(text, language) } else { 0.0 };
         let mut raw = views::look(self, text, source);
         raw.extend(views::together(&raw));
+        raw.extend(heard.iter().map(Raw::of));
         raw.retain(|found| found.kind != injection::INJECTION || found.score >= injection::ENOUGH);
         Facts { language, sentiment, findings: findings(text, raw) }
     }
@@ -161,6 +171,13 @@ struct Raw {
     kind: &'static str,
     score: f32,
     detector: &'static str,
+}
+
+impl Raw {
+    fn of(finding: &Finding) -> Self {
+        let Finding { span, kind, score, detector } = finding;
+        Self { bytes: span.bytes.clone(), kind, score: *score, detector }
+    }
 }
 
 /// The surest of what was found, in the order of places. Of findings of a kind that overlap one stands, the

@@ -10,6 +10,7 @@
 
 mod courtesy;
 mod grade;
+mod voice;
 mod wording;
 
 use std::ops::Range;
@@ -17,10 +18,12 @@ use std::ops::Range;
 use switchboard_text::{
     Span,
     grounding::{Disagreement, Evidence},
-    redaction::Kind,
+    redaction,
     words::Language,
 };
 
+pub(crate) use self::voice::verdict;
+pub use self::voice::{FORM, Voice, Wording};
 use self::wording::Said;
 use crate::detectors::{self, Finding};
 
@@ -66,21 +69,10 @@ pub struct Draft<'a> {
     pub language: Option<&'a str>,
 }
 
-/// How the company wants to speak.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Voice {
-    /// Wording that is never used: whole words, in any case and with any white space between.
-    pub banned: Vec<String>,
-    /// Wording that is always written exactly so.
-    pub required: Vec<String>,
-    /// The highest Flesch-Kincaid grade of a sentence; English only.
-    pub max_grade: Option<f32>,
-}
-
 /// Checks a sentence; what is wrong with it, in the order of places. Takes time linear in sentence,
-/// passages and voice.
+/// passages and voices, all of which hold.
 #[must_use]
-pub fn check(draft: &Draft<'_>, voice: &Voice) -> Vec<Finding> {
+pub fn check<'v>(draft: &Draft<'_>, voices: impl Iterator<Item = &'v Voice> + Clone) -> Vec<Finding> {
     let text = draft.sentence;
     let mut found: Vec<Found> = Vec::new();
     let spoken = detectors::language_of(text);
@@ -92,20 +84,21 @@ pub fn check(draft: &Draft<'_>, voice: &Voice) -> Vec<Finding> {
         found.push((whole(text), LANGUAGE, spoken.confidence, "trigrams"));
     }
     if !draft.verbatim {
-        grounding(draft, spoken.map(|spoken| spoken.code), &mut found);
+        // What the sentence surely is in, else what it should be in.
+        let sure = spoken.filter(|spoken| spoken.confidence >= SURE).map(|spoken| spoken.code);
+        let language = sure.or(draft.language).or(spoken.map(|spoken| spoken.code)).unwrap_or_default();
+        grounding(draft, Language::of_tag(language), &mut found);
     }
     let said = Said::new(text);
-    for phrase in &voice.banned {
+    for phrase in voices.clone().flat_map(|voice| &voice.banned) {
         found.extend(said.places(phrase).into_iter().map(|place| (place, BANNED, 1.0, "wording")));
     }
-    for phrase in &voice.required {
-        let places = said.places(phrase).into_iter();
-        let otherwise = places.filter(|place| text[place.clone()] != **phrase);
-        found.extend(otherwise.map(|place| (place, SPELLING, 1.0, "wording")));
-    }
+    let otherwise = spelt_otherwise(&said, text, voices.clone());
+    found.extend(otherwise.into_iter().map(|(place, _)| (place, SPELLING, 1.0, "wording")));
     let english =
         spoken.is_none_or(|spoken| spoken.code == "en") && wanted.as_deref().is_none_or(|code| code == "en");
-    if let (Some(most), true) = (voice.max_grade, english)
+    let most = voices.filter_map(|voice| voice.max_grade).reduce(f32::min);
+    if let (Some(most), true) = (most, english)
         && grade::flesch_kincaid(text).is_some_and(|grade| grade > most)
     {
         found.push((whole(text), GRADE, 1.0, "flesch-kincaid"));
@@ -117,16 +110,43 @@ pub fn check(draft: &Draft<'_>, voice: &Voice) -> Vec<Finding> {
     found.into_iter().zip(spans).map(finding).collect()
 }
 
+/// A sentence with its wording spelt as it has to be.
+pub(crate) fn spelt<'v>(sentence: &str, voices: impl Iterator<Item = &'v Voice>) -> String {
+    let mut otherwise = spelt_otherwise(&Said::new(sentence), sentence, voices);
+    otherwise.sort_by_key(|(place, _)| place.start);
+    let (mut text, mut from) = (String::with_capacity(sentence.len()), 0);
+    for (place, phrase) in otherwise {
+        // Of two that overlap the first one stands.
+        if place.start >= from {
+            text.push_str(&sentence[from..place.start]);
+            text.push_str(phrase);
+            from = place.end;
+        }
+    }
+    text + &sentence[from..]
+}
+
+/// Where wording is written otherwise than it has to be, and how that is.
+fn spelt_otherwise<'v>(
+    said: &Said<'_>,
+    text: &str,
+    voices: impl Iterator<Item = &'v Voice>,
+) -> Vec<(Range<usize>, &'v str)> {
+    let required = voices.flat_map(|voice| &voice.required);
+    let places = required
+        .flat_map(|phrase| said.places(phrase).into_iter().map(move |place| (place, phrase.as_str())));
+    places.filter(|(place, phrase)| text[place.clone()] != **phrase).collect()
+}
+
 type Found = (Range<usize>, &'static str, f32, &'static str);
 
-fn grounding(draft: &Draft<'_>, spoken: Option<&str>, found: &mut Vec<Found>) {
+fn grounding(draft: &Draft<'_>, language: Language, found: &mut Vec<Found>) {
     // What stands for a customer's value is nothing that a passage could have.
     let sentence = without_placeholders(draft.sentence);
     let answers = courtesy::answers(&sentence);
     if !answers && courtesy::is_courtesy(&sentence) {
         return;
     }
-    let language = Language::of_tag(draft.language.or(spoken).unwrap_or_default());
     let support = Evidence::new(draft.passages, language).support(&sentence);
     for (span, kind) in &support.disagreements {
         let told = DISAGREEING.iter().find(|(disagreement, ..)| disagreement == kind);
@@ -141,19 +161,9 @@ fn grounding(draft: &Draft<'_>, spoken: Option<&str>, found: &mut Vec<Found>) {
 
 /// A text with spaces where its placeholders are: each byte keeps its place.
 fn without_placeholders(text: &str) -> String {
-    const LONGEST: usize = 32;
     let mut blank = text.to_owned();
-    for (open, _) in text.match_indices('[') {
-        let inner = &text[open + 1..];
-        let Some(length) = inner.bytes().take(LONGEST).position(|byte| byte == b']') else { continue };
-        let is_one = inner[..length].rsplit_once('-').is_some_and(|(kind, number)| {
-            let known = Kind::ALL.into_iter().any(|known| known.as_str() == kind);
-            known && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        if is_one {
-            let place = open..open + length + 2;
-            blank.replace_range(place.clone(), &" ".repeat(place.len()));
-        }
+    for (place, _) in redaction::placeholders(text) {
+        blank.replace_range(place.clone(), &" ".repeat(place.len()));
     }
     blank
 }

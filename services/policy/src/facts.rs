@@ -76,7 +76,7 @@ pub(crate) fn number(number: f64) -> Option<Value> {
 }
 
 /// An object of named values.
-pub(crate) fn named<const N: usize>(fields: [(&str, Value); N]) -> Value {
+pub(crate) fn named<'n>(fields: impl IntoIterator<Item = (&'n str, Value)>) -> Value {
     let fields = fields.into_iter().map(|(name, value)| (Value::from(name), value));
     Value::from(fields.collect::<BTreeMap<_, _>>())
 }

@@ -4,7 +4,8 @@
 //! and from the company's documents, so it is held to another rule: contact details in it are the
 //! company's own (the shop's number, its support address) and must reach the customer, unless the
 //! conversation has them from the customer, in which case a raw value has leaked past the redaction.
-//! Card numbers, IBANs and national ids are replaced wherever they come from.
+//! Card numbers, IBANs and national ids are replaced wherever they come from. Names and places, where a model
+//! finds them, are as contact details: an answer may name the company's own.
 //!
 //! Limit: who said something first is not known here. A company's own contact that the customer typed
 //! too ("is help@acme.com yours?") counts as the customer's from then on, and answers show a
@@ -37,20 +38,9 @@ impl Direction {
     }
 }
 
-/// Replaces what must not go on in this direction. A conversation without personal data takes no
-/// place in the vault.
-///
-/// # Errors
-/// [`StoreError`]: the text must not go on.
-pub(crate) fn inspect(
-    text: &str,
-    direction: Direction,
-    vault: &Vault,
-    tenant: &Tenant,
-    conversation: &str,
-) -> Result<Redacted, StoreError> {
-    let entities = redaction::find_kinds(text, kinds(direction));
-    replace(text, entities, direction, vault, tenant, conversation)
+/// What is found in a text by its form.
+pub(crate) fn find(text: &str, direction: Direction) -> Vec<Entity> {
+    redaction::find_kinds(text, kinds(direction))
 }
 
 /// What is looked for in this direction: raw text may also have what looks like a placeholder.
@@ -61,7 +51,8 @@ pub(crate) fn kinds(direction: Direction) -> Kinds {
     }
 }
 
-/// Replaces, of what was found in a text, what must not go on in this direction.
+/// Replaces, of what was found in a text, what must not go on in this direction. A conversation without
+/// personal data takes no place in the vault.
 ///
 /// # Errors
 /// [`StoreError`]: the text must not go on.
@@ -100,6 +91,16 @@ pub(crate) fn reason(replaced: &[Replaced]) -> String {
 mod tests {
     use super::*;
     use crate::config::VaultConfig;
+
+    fn inspect(
+        text: &str,
+        direction: Direction,
+        vault: &Vault,
+        tenant: &Tenant,
+        conversation: &str,
+    ) -> Result<Redacted, StoreError> {
+        replace(text, find(text, direction), direction, vault, tenant, conversation)
+    }
 
     /// Inspects texts of one conversation, each with its direction.
     fn inspected<const N: usize>(vault: &Vault, texts: [(&str, Direction); N]) -> [Redacted; N] {

@@ -13,9 +13,9 @@ use regorus::Value;
 use switchboard_mesh::Tenant;
 
 use crate::{
-    bundles::{Bundles, Decision, Entry, Failure, Layers, Outcome, Verdict},
-    detectors::{Detectors, Facts, Source, Trend},
-    draft::{self, Draft},
+    bundles::{Bundles, Decision, Entry, Failure, Layers, MOST_WORDS, Outcome, Verdict},
+    detectors::{Detectors, Facts, Heard, Source, Trend},
+    draft::{self, Draft, FORM, SPELLING, Wording},
     facts::{named, number},
     inspection::Direction,
     metrics,
@@ -41,6 +41,8 @@ pub struct Text<'a> {
     pub source: Source,
     /// What else is known of it.
     pub about: &'a About,
+    /// What models said of it.
+    pub heard: &'a Heard,
 }
 
 /// What is known of a text beside its words.
@@ -146,7 +148,11 @@ impl Judge {
             Direction::Input => self.detect(tenant, text),
             Direction::Output => (check_draft(text, &layers), 0.0),
         };
-        let input = text_input(tenant, text, &facts, fall);
+        let mut input = text_input(tenant, text, &facts, fall);
+        if text.direction == Direction::Output {
+            input.extend([("voice", voice(text, &facts, &layers))]);
+        }
+        let input = named(input);
         let began = Instant::now();
         let answer = match text.direction {
             Direction::Input => layers.ask([Entry::Inspect], &input).map(|[said]| (said, Outcome::default())),
@@ -215,7 +221,7 @@ impl Judge {
     }
 
     fn detect(&self, tenant: &Tenant, text: &Text<'_>) -> (Facts, f32) {
-        let facts = self.detectors.find(text.written, text.source);
+        let facts = self.detectors.find_beside(text.written, text.source, &text.heard.orders);
         let conversation = &text.about.conversation;
         if text.source != Source::Customer || conversation.is_empty() {
             return (facts, 0.0);
@@ -243,11 +249,37 @@ fn check_draft(text: &Text<'_>, layers: &Layers) -> Facts {
         verbatim: text.about.verbatim || passages.is_empty(),
         language: Some(text.about.locale.as_str()).filter(|locale| !locale.is_empty()),
     };
-    Facts { findings: draft::check(&draft, &layers.voice()), ..Facts::default() }
+    Facts { findings: draft::check(&draft, layers.voices()), ..Facts::default() }
+}
+
+/// How the company wants to speak, as rules see it: what becomes of a draft by its form, how it is spelt where a
+/// name is spelt otherwise, and the sentences that it lacks.
+fn voice(text: &Text<'_>, facts: &Facts, layers: &Layers) -> Value {
+    let About { channel, product, jurisdiction, verbatim, .. } = text.about;
+    let otherwise = facts.findings.iter().any(|finding| finding.kind == SPELLING);
+    // A quotation stays as it is, and what is too long is said by no rule.
+    let spelt = (otherwise && !verbatim)
+        .then(|| draft::spelt(text.redacted, layers.voices()))
+        .filter(|spelt| spelt.len() <= MOST_WORDS);
+    let verdicts = FORM.map(|kind| {
+        let verdict = draft::verdict(layers.voices(), kind);
+        let verdict = verdict.filter(|verdict| *verdict != Verdict::Rewrite || spelt.is_some());
+        (kind, Value::from(verdict.unwrap_or(Verdict::Allow).as_str()))
+    });
+    let lacks =
+        |wording: &&Wording| wording.applies(product, jurisdiction, channel) && !wording.is_in(text.redacted);
+    let said = layers.voices().flat_map(|voice| &voice.said).filter(lacks).map(|wording| {
+        named([("rule", Value::from(wording.rule.as_str())), ("say", Value::from(wording.say.as_str()))])
+    });
+    named([
+        ("verdicts", named(verdicts)),
+        ("said", Value::from(said.collect::<Vec<_>>())),
+        ("spelt", spelt.map_or(Value::Null, |spelt| Value::from(spelt.as_str()))),
+    ])
 }
 
 /// What rules see of a text, as `input`.
-fn text_input(tenant: &Tenant, text: &Text<'_>, facts: &Facts, fall: f32) -> Value {
+fn text_input(tenant: &Tenant, text: &Text<'_>, facts: &Facts, fall: f32) -> Vec<(&'static str, Value)> {
     let About { locale, channel, product, jurisdiction, .. } = text.about;
     let findings = facts.findings.iter().map(|finding| {
         named([
@@ -264,7 +296,8 @@ fn text_input(tenant: &Tenant, text: &Text<'_>, facts: &Facts, fall: f32) -> Val
         Source::Document => "document",
         Source::Tool => "tool",
     };
-    named([
+    let detectors = text.heard.readings().map(|(name, reading)| (name, Value::from(reading.as_str())));
+    vec![
         ("action", Value::from("turn.inspect")),
         ("tenant", Value::from(tenant.as_str())),
         ("direction", Value::from(text.direction.as_str())),
@@ -278,9 +311,10 @@ fn text_input(tenant: &Tenant, text: &Text<'_>, facts: &Facts, fall: f32) -> Val
         ("language", language),
         ("sentiment", decimal(facts.sentiment)),
         ("sentiment_fall", decimal(fall)),
+        ("detectors", named(detectors)),
         ("findings", Value::from(findings.collect::<Vec<_>>())),
         ("facts", text.about.facts.clone()),
-    ])
+    ]
 }
 
 fn decimal(value: f32) -> Value {

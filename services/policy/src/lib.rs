@@ -3,7 +3,7 @@
 //! Serves `PolicyService`: `Inspect` (and `InspectStream`, for a text that arrives bit by bit) replaces
 //! personal data by placeholders and gives the verdict of the tenant's rules, `Redact` does the former alone,
 //! `Restore` puts it back for who may see it, `Forget` removes it, `Decide` gives the verdict on an action.
-//! Calls no other role. Owns the bundles of rules ([`bundles`]) and the vault: the raw values behind the
+//! Calls inference, where a model is set for names or orders. Owns the bundles of rules ([`bundles`]) and the vault: the raw values behind the
 //! placeholders of each tenant's conversations, bounded and forgotten after a while. Nothing of it reaches a
 //! log, a span, a label or an error.
 
@@ -16,20 +16,24 @@ mod facts;
 mod inspection;
 pub mod judge;
 mod metrics;
+mod models;
 mod service;
 mod vault;
 
 use std::{path::Path, sync::Arc};
 
 use mesh::{Context, Mounted, StartError};
-use proto::policy::v1::policy_service_server::PolicyServiceServer;
+use proto::{
+    inference::v1::inference_service_client::InferenceServiceClient,
+    policy::v1::policy_service_server::PolicyServiceServer,
+};
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
 use tonic::service::Routes;
 
 use self::vault::Vault;
 
-pub use config::{Config, VaultConfig};
+pub use config::{Config, ModelsConfig, VaultConfig};
 pub use inspection::Direction;
 
 /// The role's name, in discovery, config and metrics.
@@ -47,6 +51,8 @@ const INSPECT_STREAM: &str = "/switchboard.policy.v1.PolicyService/InspectStream
 /// [`StartError`] when a value of the config is not allowed, or a bundle is not sound.
 pub async fn start(config: Config, ctx: &Context) -> Result<Mounted, StartError> {
     config.check().map_err(|invalid| StartError::new(ROLE, invalid))?;
+    let inference = InferenceServiceClient::new(ctx.channel("inference"));
+    let models = models::Models::new(inference, config.models.clone());
     let data = ctx.data.join(ROLE).join("vault.sqlite");
     let opened = tokio::task::spawn_blocking(move || {
         let bundles = bundles::Bundles::open(&config).map_err(|invalid| StartError::new(ROLE, invalid))?;
@@ -61,12 +67,14 @@ pub async fn start(config: Config, ctx: &Context) -> Result<Mounted, StartError>
     });
     // Patterns are compiled at their first use; that shall not be a customer's.
     let _ = switchboard_text::redaction::find("call +1 202 555 0100 or pay with 4111 1111 1111 1111");
+    let _ = switchboard_text::redaction::placeholders("[card-1]").next();
     let judge = judge::Judge::new(Arc::clone(&bundles));
     let service = service::Service::new(Arc::new(service::Core {
         vault,
         judge,
         bundles,
         documents: service::Documents::new(),
+        models,
     }));
     let routes = Routes::new(PolicyServiceServer::new(service));
     Ok(Mounted { role: ROLE, routes, services: vec![SERVICE], long_lived: vec![INSPECT_STREAM] })

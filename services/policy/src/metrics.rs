@@ -67,6 +67,20 @@ static BUNDLES: LazyLock<Counter<u64>> = LazyLock::new(|| {
         .build()
 });
 
+static MODELS: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    meter()
+        .f64_histogram("switchboard_policy_model_duration")
+        .with_unit("s")
+        .with_description("Time that a detector's model took for a text, by outcome")
+        .with_boundaries(vec![1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 4e-2, 1e-1, 2e-1, 1.0])
+        .build()
+});
+
+/// Counts a text that a model was asked about, and its time; both names are from fixed sets.
+pub(crate) fn model(detector: &'static str, outcome: &'static str, seconds: f64) {
+    MODELS.record(seconds, &[KeyValue::new("detector", detector), KeyValue::new("outcome", outcome)]);
+}
+
 /// Counts a decision and its time.
 pub(crate) fn decided(entry: &'static str, verdict: &'static str, seconds: f64) {
     DECISIONS.add(1, &[KeyValue::new("entry", entry), KeyValue::new("verdict", verdict)]);

@@ -5,7 +5,7 @@ mod documents;
 mod encode;
 mod stream;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use mesh::{Call, Tenant, error};
 use proto::policy::v1::{
@@ -16,17 +16,19 @@ use proto::policy::v1::{
 };
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
-use switchboard_text::redaction::Redacted;
+use switchboard_text::redaction::{self, Entity, Redacted};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) use self::documents::Documents;
 use self::{decode::Inspecting, documents::Key};
 use crate::{
     bundles::Bundles,
+    detectors::Heard,
     error::Error,
     inspection::{self, Direction},
     judge::{Judge, Text},
     metrics,
+    models::{Asks, Models},
     vault::Vault,
 };
 
@@ -45,45 +47,73 @@ pub(crate) struct Core {
     pub(crate) judge: Judge,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) documents: Documents,
+    pub(crate) models: Models,
+}
+
+/// What was found in a text before anything is decided about it.
+struct Found {
+    entities: Vec<Entity>,
+    heard: Heard,
 }
 
 impl Core {
-    /// Redacts, and counts what was replaced.
+    /// Replaces, and counts what was replaced. Names stand behind what was found by its form.
     fn redact(
         &self,
         tenant: &Tenant,
         text: &str,
         conversation: &str,
         direction: Direction,
+        found: &mut Found,
     ) -> Result<Redacted, Error> {
-        let redacted = inspection::inspect(text, direction, &self.vault, tenant, conversation)?;
-        count(&redacted, direction);
+        let (entities, named) = (mem::take(&mut found.entities), mem::take(&mut found.heard.named));
+        let entities = redaction::with_named(text, entities, named);
+        let redacted = inspection::replace(text, entities, direction, &self.vault, tenant, conversation)?;
+        for replaced in &redacted.replaced {
+            metrics::replaced(replaced.entity.kind.as_str(), direction.as_str());
+        }
         Ok(redacted)
     }
 
-    fn inspect(&self, tenant: &Tenant, request: &Inspecting) -> Result<InspectResponse, Error> {
-        let key = Key::of(tenant, || self.bundles.of(tenant).to_string(), request);
-        if let Some(known) = key.as_ref().and_then(|key| self.documents.get(key)) {
-            return Ok(known);
-        }
-        let Inspecting { text, direction, source, about } = request;
-        let redacted = self.redact(tenant, text, &about.conversation, *direction)?;
-        let text =
-            Text { written: text, redacted: &redacted.text, direction: *direction, source: *source, about };
-        let inspected = self.judge.inspect(tenant, &text);
-        let sure = !inspected.judged.failed();
-        let reply = encode::inspected(redacted, inspected);
-        if let Some(key) = key.filter(|_| sure) {
-            self.documents.put(key, &reply);
-        }
-        Ok(reply)
+    /// Redacts and judges `text`, which is all of the request's or a piece of it; whether the rules answered.
+    fn inspect(
+        &self,
+        tenant: &Tenant,
+        request: &Inspecting,
+        text: &str,
+        mut found: Found,
+    ) -> Result<(InspectResponse, bool), Error> {
+        let Inspecting { direction, source, about, .. } = request;
+        let redacted = self.redact(tenant, text, &about.conversation, *direction, &mut found)?;
+        let inspected = self.judge.inspect(
+            tenant,
+            &Text {
+                written: text,
+                redacted: &redacted.text,
+                direction: *direction,
+                source: *source,
+                about,
+                heard: &found.heard,
+            },
+        );
+        let answered = !inspected.judged.failed();
+        Ok((encode::inspected(redacted, inspected, &found.heard), answered))
     }
 }
 
-fn count(redacted: &Redacted, direction: Direction) {
-    for replaced in &redacted.replaced {
-        metrics::replaced(replaced.entity.kind.as_str(), direction.as_str());
-    }
+/// Finds what is in a text: by its form, and by the models that are asked. What it waits for is bounded.
+async fn look(
+    core: &Arc<Core>,
+    call: &Call,
+    text: &Arc<str>,
+    direction: Direction,
+    asks: Asks,
+) -> Result<Found, Error> {
+    let read = Arc::clone(text);
+    let find = move |_: &Core| Ok(inspection::find(&read, direction));
+    let entities = on_core(core, text.len(), false, find).await?;
+    let heard = core.models.look(call, asks, text, &entities).await;
+    Ok(Found { entities, heard })
 }
 
 impl Service {
@@ -115,9 +145,22 @@ impl PolicyService for Service {
         let call = Call::of(&request)?;
         let tenant = call.tenant()?.clone();
         let request = Inspecting::of(request.into_inner()).map_err(error::status)?;
+        let core = &self.core;
+        let decides = || format!("{}{}", core.bundles.of(&tenant), core.models.versions());
+        let key = Key::of(&tenant, decides, &request);
+        if let Some(known) = key.as_ref().and_then(|key| core.documents.get(key)) {
+            return Ok(Response::new(known));
+        }
+        let asks = core.models.asks(request.direction, request.source, request.about.verbatim);
+        let found = look(core, &call, &request.text, request.direction, asks).await.map_err(error::status)?;
+        let whole = found.heard.missing().next().is_none();
         let (bytes, stored) = (request.bytes(), request.is_stored());
-        let reply = on_core(&self.core, bytes, stored, move |core| core.inspect(&tenant, &request)).await;
-        Ok(Response::new(reply.map_err(error::status)?))
+        let inspect = move |core: &Core| core.inspect(&tenant, &request, &request.text, found);
+        let (reply, answered) = on_core(core, bytes, stored, inspect).await.map_err(error::status)?;
+        if let Some(key) = key.filter(|_| answered && whole) {
+            core.documents.put(key, &reply);
+        }
+        Ok(Response::new(reply))
     }
 
     async fn inspect_stream(
@@ -126,7 +169,7 @@ impl PolicyService for Service {
     ) -> Result<Response<stream::Pieces>, Status> {
         let call = Call::of(&request)?;
         let tenant = call.tenant()?.clone();
-        Ok(Response::new(stream::pieces(Arc::clone(&self.core), tenant, request.into_inner())))
+        Ok(Response::new(stream::pieces(Arc::clone(&self.core), call, tenant, request.into_inner())))
     }
 
     async fn redact(&self, request: Request<RedactRequest>) -> Result<Response<RedactResponse>, Status> {
@@ -136,10 +179,16 @@ impl PolicyService for Service {
         decode::check_text(&text)
             .and_then(|()| decode::check_conversation(&conversation_id))
             .map_err(error::status)?;
-        let (bytes, stored) = (text.len(), !conversation_id.is_empty());
-        let redact = move |core: &Core| core.redact(&tenant, &text, &conversation_id, Direction::Input);
-        let redacted = on_core(&self.core, bytes, stored, redact).await;
-        Ok(Response::new(encode::redacted(redacted.map_err(error::status)?)))
+        let (bytes, stored, text) = (text.len(), !conversation_id.is_empty(), Arc::<str>::from(text));
+        let asks = self.core.models.asks_names();
+        let found = look(&self.core, &call, &text, Direction::Input, asks).await;
+        let mut found = found.map_err(error::status)?;
+        let redact = move |core: &Core| {
+            let redacted = core.redact(&tenant, &text, &conversation_id, Direction::Input, &mut found)?;
+            Ok(encode::redacted(redacted, &found.heard))
+        };
+        let reply = on_core(&self.core, bytes, stored, redact).await;
+        Ok(Response::new(reply.map_err(error::status)?))
     }
 
     /// Asks for a purpose and counts the calls. The purpose itself is kept nowhere: it is the caller's

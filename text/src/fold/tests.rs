@@ -152,3 +152,19 @@ proptest! {
         prop_assert_eq!(folded(&folded(&text)), folded(&text));
     }
 }
+
+#[test]
+fn what_is_decoded_has_a_bound_whatever_the_text() {
+    for piece in
+        ["%69", "%2569", "\\x69", "aWdub3JlIGFs", "aWdub3JlIGFsbCBydWxlcw== ", "69676e6f7265 ", "69 67 6e "]
+    {
+        let decoded = |times: usize| {
+            let (views, _) = Folded::decoded(&piece.repeat(times));
+            (views.len(), views.iter().map(|view| view.as_str().len()).sum::<usize>())
+        };
+        let (once, twice) = (decoded(100_000), decoded(200_000));
+        // A character is one byte there, so this is what was decoded.
+        assert!(twice.0 <= 32 && twice.1 <= 64 << 10, "{piece:?}: {twice:?}");
+        assert_eq!(once, twice, "{piece:?}");
+    }
+}

@@ -20,7 +20,8 @@ const WORD_BYTES: usize = 32;
 pub(super) fn marked(text: &str, hints: &Hints<'_>, groups: &[Range<usize>], hits: &mut Vec<Hit>) {
     let mut first = 0;
     while first + 2 < groups.len() {
-        let found = FORMS.iter().find_map(|form| card(text, hints, groups, first, form));
+        let marked = groups[first].len() == 4 && mark(text, groups, first).is_some();
+        let found = FORMS.iter().filter(|_| marked).find_map(|form| card(text, hints, groups, first, form));
         first += match found {
             Some((count, hit)) => {
                 hits.push(hit);
@@ -43,9 +44,8 @@ fn card(
     let window = groups.get(first..=last)?;
     let mark = mark(text, groups, first)?;
     let same = |at: usize| self::mark(text, groups, at) == Some(mark);
-    let fits = window[0].len() == 4
-        && window[1..].iter().zip(form).all(|(group, &size)| group.len() == size)
-        && (first + 1..last).all(same);
+    let fits =
+        window[1..].iter().zip(form).all(|(group, &size)| group.len() == size) && (first + 1..last).all(same);
     if !fits {
         return None;
     }

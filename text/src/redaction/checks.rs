@@ -15,16 +15,24 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
 }
 
 /// A payment card number: an issuer range in use, a length that it issues, and Luhn.
+pub(super) fn card(digits: &[u8]) -> bool {
+    card_of(card_lengths(digits), digits)
+}
+
+/// The same where the [`card_lengths`] of its beginning are known.
+pub(super) fn card_of(lengths: u32, digits: &[u8]) -> bool {
+    lengths.checked_shr(digits.len() as u32).is_some_and(|lengths| lengths & 1 == 1) && luhn(digits)
+}
+
+/// The lengths of the cards that begin with these digits, of which four count; bit 16 is set when there are
+/// some of 16.
 ///
 /// # Source
 /// ISO/IEC 7812-1 for the form; the ranges are those that the schemes publish. UnionPay cards
 /// without a check digit are not recognised.
-pub(super) fn card(digits: &[u8]) -> bool {
-    if digits.len() < 12 {
-        return false;
-    }
-    let issuer = number(&digits[..4]);
-    let lengths: &[usize] = match issuer {
+pub(super) fn card_lengths(digits: &[u8]) -> u32 {
+    let Some(issuer) = digits.first_chunk::<4>() else { return 0 };
+    let lengths: &[u32] = match number(issuer) {
         4000..=4999 => &[13, 16, 19],                                    // Visa
         5100..=5599 | 2221..=2720 => &[16],                              // Mastercard
         3400..=3499 | 3700..=3799 => &[15],                              // American Express
@@ -36,9 +44,9 @@ pub(super) fn card(digits: &[u8]) -> bool {
         6200..=6299 | 8100..=8171 => &[16, 17, 18, 19],                  // UnionPay
         5018..=5020 | 5038 | 5893 | 6304 | 6759 | 6761..=6763 => &[12, 13, 14, 15, 16, 17, 18, 19], // Maestro
         5080..=5089 | 6000..=6099 | 8172..=8299 => &[16],                // RuPay
-        _ => return false,
+        _ => &[],
     };
-    lengths.contains(&digits.len()) && luhn(digits)
+    lengths.iter().fold(0, |bits, length| bits | 1u32 << length)
 }
 
 /// A US social security number: area not 000, 666 or 900 and above, group not 00, serial not 0000.

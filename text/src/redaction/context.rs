@@ -1,8 +1,8 @@
 //! What the words around a number say that it is.
 
-use std::{cell::Cell, sync::LazyLock};
+use std::{cell::Cell, collections::HashMap, sync::LazyLock};
 
-use super::lexicon::Lexicon;
+use super::lexicon::{Lexicon, Lower, WORD_BYTES};
 
 /// What words say of a number near them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,56 +112,56 @@ const OWNERS: &[(Hint, &str)] = &[
 /// What an owner owns.
 const NUMBERS: [&str; 9] = ["number", "no", "nr", "id", "num", "nos", "numbers", "ids", "identifier"];
 
+/// Words that say it of a number right behind them.
+const NEAR: [&str; 4] = ["account", "patient", "member", "policy"];
+
 /// Words before "card" that make it none for paying.
 const UNPAYING: [&str; 6] = ["gift", "loyalty", "sim", "business", "report", "member"];
 
 /// Words right behind a phone number that say what it is.
 const LABELS: [&str; 9] = ["office", "fax", "mobile", "cell", "home", "work", "landline", "desk", "direct"];
 
-fn table(lists: &[(Hint, &'static str)]) -> Lexicon<Hint> {
-    lists.iter().flat_map(|(hint, words)| words.split_whitespace().map(|word| (word, *hint))).collect()
+/// What a word means that can stand before a number.
+#[derive(Clone, Copy, Default)]
+struct Meaning {
+    /// It says what the number is.
+    says: Option<Hint>,
+    /// It does before a word such as "number".
+    owns: Option<Hint>,
+    /// It is such a word.
+    number: bool,
+    /// It goes with one: "number's", "number phone".
+    joins: bool,
+    /// It does with hardly a mark between: "account 1234".
+    near: bool,
 }
 
-static SAYING: LazyLock<Lexicon<Hint>> = LazyLock::new(|| table(WORDS));
-static OWNING: LazyLock<Lexicon<Hint>> = LazyLock::new(|| table(OWNERS));
+static MEANINGS: LazyLock<Lexicon<Meaning>> = LazyLock::new(|| {
+    let mut meanings: HashMap<&'static str, Meaning> = HashMap::new();
+    let split = |lists: &[(Hint, &'static str)]| -> Vec<(&'static str, Hint)> {
+        lists.iter().flat_map(|(hint, words)| words.split_whitespace().map(|word| (word, *hint))).collect()
+    };
+    split(WORDS).into_iter().for_each(|(word, hint)| meanings.entry(word).or_default().says = Some(hint));
+    split(OWNERS).into_iter().for_each(|(word, hint)| meanings.entry(word).or_default().owns = Some(hint));
+    NUMBERS.into_iter().for_each(|word| meanings.entry(word).or_default().number = true);
+    ["s", "phone"].into_iter().for_each(|word| meanings.entry(word).or_default().joins = true);
+    NEAR.into_iter().for_each(|word| meanings.entry(word).or_default().near = true);
+    meanings.into_iter().collect()
+});
 
-/// The longest word of the tables, in bytes, and a little more.
-const WORD_BYTES: usize = 32;
-
-/// A word in lower case, in a buffer on the stack.
-pub(super) struct Lower {
-    bytes: [u8; WORD_BYTES],
-    length: usize,
+/// What a word means that stands behind a number.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// It is a label.
+    Label,
+    /// It is "is".
+    Is,
 }
 
-impl Lower {
-    /// `None` when the word is longer than any of interest.
-    pub(super) fn of(word: &str) -> Option<Self> {
-        let mut bytes = [0; WORD_BYTES];
-        if word.len() <= WORD_BYTES {
-            let mut seen = 0;
-            // Words are short: a call to copy one costs more than this.
-            for (to, &from) in bytes.iter_mut().zip(word.as_bytes()) {
-                *to = from.to_ascii_lowercase();
-                seen |= from;
-            }
-            if seen < 0x80 {
-                return Some(Self { bytes, length: word.len() });
-            }
-        }
-        let mut length = 0;
-        for c in word.chars().flat_map(char::to_lowercase) {
-            let end = length + c.len_utf8();
-            c.encode_utf8(bytes.get_mut(length..end)?);
-            length = end;
-        }
-        Some(Self { bytes, length })
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
-    }
-}
+static BEHIND: LazyLock<Lexicon<Behind>> = LazyLock::new(|| {
+    let labels = LABELS.into_iter().map(|word| (word, Behind::Label));
+    labels.chain(["is", "was", "ist", "es", "est"].map(|word| (word, Behind::Is))).collect()
+});
 
 /// The words of a text from byte `at` backwards, each with its place.
 pub(super) fn words_before(text: &str, at: usize) -> impl Iterator<Item = (usize, &str)> {
@@ -262,28 +262,24 @@ fn within(text: &str, at: usize, reach: usize) -> Option<Said> {
     for (start, word) in words_before(text, text.len()) {
         // "Gift card" is no payment card.
         let card = |at| {
-            words_before(text, at)
-                .next()
-                .is_some_and(|(_, word)| UNPAYING.contains(&word.to_ascii_lowercase().as_str()))
+            let before = words_before(text, at).next();
+            before
+                .is_some_and(|(_, word)| UNPAYING.iter().any(|unpaying| word.eq_ignore_ascii_case(unpaying)))
         };
         let end = start + word.len();
         let far = text.len() - end > reach;
         if far && !number {
             return vague;
         }
-        let Some(lower) = Lower::of(word) else {
-            number = false;
-            continue;
-        };
-        let lower = lower.as_str();
+        let meaning = MEANINGS.of(word).unwrap_or_default();
         let whole = start > 0 || !cut;
-        if number && let Some(hint) = OWNING.get(lower) {
+        if number && let Some(hint) = meaning.owns {
             return Some((hint, from + end));
         }
         if far {
             return vague;
         }
-        if whole && let Some(hint) = said(lower) {
+        if whole && let Some(hint) = meaning.says.or_else(|| compound(word)) {
             // "delivery to", "send": other words say more.
             if hint == Hint::Card && card(start) {
                 return Some((Hint::Thing, from + end));
@@ -295,25 +291,33 @@ fn within(text: &str, at: usize, reach: usize) -> Option<Said> {
             }
         }
         // "account 1234", "patient #77231", with hardly a mark between.
-        if matches!(lower, "account" | "patient" | "member" | "policy") && text.len() - end <= 3 {
+        if meaning.near && text.len() - end <= 3 {
             return Some((Hint::Record, from + end));
         }
-        number = NUMBERS.contains(&lower) || (number && matches!(lower, "s" | "phone"));
+        number = meaning.number || (number && meaning.joins);
     }
     vague
 }
 
-fn said(lower: &str) -> Option<Hint> {
-    if let Some(hint) = SAYING.get(lower) {
-        return Some(hint);
-    }
-    if lower.len() < 6 || !b"abeghmrstv".contains(&lower.as_bytes()[0]) && !lower.contains("karte") {
+/// What a word says that is made of several.
+fn compound(word: &str) -> Option<Hint> {
+    if word.len() < 6 {
         return None;
     }
-    if lower.ends_with("karte") || lower.ends_with("karten") || lower.ends_with("kartennummer") {
+    let ends = |end: &str| {
+        let at = word.len().checked_sub(end.len());
+        at.and_then(|at| word.get(at..)).is_some_and(|written| written.eq_ignore_ascii_case(end))
+    };
+    if word.len() <= WORD_BYTES && (ends("karte") || ends("karten") || ends("kartennummer")) {
         return Some(Hint::Card);
     }
-    HEADS.iter().find(|(_, head)| lower.starts_with(head)).map(|&(hint, _)| hint)
+    let first = word.as_bytes()[0].to_ascii_lowercase();
+    if !b"abeghmrstv".contains(&first) {
+        return None;
+    }
+    let lower = Lower::of(word)?;
+    let head = |head: &str| head.as_bytes()[0] == first && lower.as_str().starts_with(head);
+    HEADS.iter().find(|(_, name)| head(name)).map(|&(hint, _)| hint)
 }
 
 /// What the words behind byte `at` say: a label such as "(mobile)", or "is my account number".
@@ -324,22 +328,21 @@ pub(super) fn after(text: &str, at: usize) -> Option<Hint> {
     if between.len() > 3 || between.contains(['.', '\n', '!', '?', ';']) {
         return None;
     }
-    let first = Lower::of(first)?;
-    if LABELS.contains(&first.as_str()) {
-        return Some(Hint::Phone);
-    }
-    if !matches!(first.as_str(), "is" | "was" | "ist" | "es" | "est") {
-        return None;
+    match BEHIND.of(first)? {
+        Behind::Label => return Some(Hint::Phone),
+        Behind::Is => {}
     }
     let mut owner = None;
     for (at, word) in words.take(5) {
-        let Some(lower) = Lower::of(word) else { break };
-        let lower = lower.as_str();
-        if NUMBERS.contains(&lower) {
+        if Lower::of(word).is_none() {
+            break;
+        }
+        let meaning = MEANINGS.of(word).unwrap_or_default();
+        if meaning.number {
             return owner;
         }
-        owner = OWNING.get(lower).or(owner);
-        if let Some(hint) = said(lower) {
+        owner = meaning.owns.or(owner);
+        if let Some(hint) = meaning.says.or_else(|| compound(word)) {
             return Some(hint);
         }
         if text[at + word.len()..].starts_with(['.', ',', '!', '?']) {

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::LazyLock};
 
 use super::{
     Hit, Kind, checks,
-    context::{self, Hint, Hints, Lower},
+    context::{self, Hint, Hints},
     lexicon::Lexicon,
     patterns::hit,
 };
@@ -32,12 +32,7 @@ static NUMBERED: LazyLock<Lexicon<u64>> = LazyLock::new(|| {
 
 /// The month, 1 to 12, that a word names.
 pub(super) fn month(word: &str) -> Option<u64> {
-    let lower = Lower::of(word)?;
-    let word = lower.as_str();
-    if word.len() < 3 {
-        return None;
-    }
-    NUMBERED.get(word)
+    if word.len() < 3 { None } else { NUMBERED.of(word) }
 }
 
 /// Finds dates of birth.
@@ -112,7 +107,8 @@ fn date(text: &str, groups: &[Range<usize>], at: usize, from: usize) -> Option<R
         return Some(start..second.end);
     }
     // Behind it: "4th of July 1984", "4. Juli 1984".
-    if day(first) {
+    let letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80;
+    if day(first) && text.as_bytes()[first.end..].iter().take(4).any(letter) {
         let mut words = context::words_after(text, first.end);
         let mut last = first.end;
         for _ in 0..3 {

@@ -158,13 +158,13 @@ pub(super) fn finnish(bytes: &[u8], group: &std::ops::Range<usize>) -> Option<us
 
 /// China, resident identity card: a date and ISO 7064 MOD 11-2 (GB 11643-1999).
 fn chinese(code: &[u8]) -> bool {
-    if !code[..17].iter().all(u8::is_ascii_digit) {
+    if !century(&code[6..]) || !code[..17].iter().all(u8::is_ascii_digit) {
         return false;
     }
     let sum = code[..17].iter().fold(0, |sum, &digit| (sum + value(digit)) * 2 % 11);
     let check = (12 - sum) % 11;
     let last = if code[17] == b'X' { 10 } else { value(code[17]) };
-    century(&code[6..]) && month_day(&code[10..14]) && check == last
+    month_day(&code[10..14]) && check == last
 }
 
 /// Italy, codice fiscale: six letters, a date in letters and digits, a place, a check letter

@@ -27,6 +27,9 @@ pub(super) struct Digits {
     pub(super) groups: Vec<Range<usize>>,
     /// What stands between a group and the next.
     gaps: Vec<Gap>,
+    /// All digits in a row, and where among them each group begins, with the end of the last.
+    row: Vec<u8>,
+    begins: Vec<usize>,
 }
 
 impl Digits {
@@ -34,7 +37,9 @@ impl Digits {
     pub(super) fn read(&mut self, text: &str, from: usize) -> usize {
         self.groups.clear();
         self.gaps.clear();
-        let mut count = 0;
+        self.row.clear();
+        self.begins.clear();
+        self.begins.push(0);
         let bytes = text.as_bytes();
         let mut at = from;
         while at < bytes.len() {
@@ -44,30 +49,32 @@ impl Digits {
             }
             let start = at;
             while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+                self.row.push(bytes[at]);
                 at += 1;
             }
-            count += at - start;
             if let Some(last) = self.groups.last() {
                 self.gaps.push(Gap::of(&text[last.end..start]));
             }
             self.groups.push(start..at);
+            self.begins.push(self.row.len());
         }
-        count
+        self.row.len()
     }
 }
 
 /// Finds cards, national ids and phone numbers. `spelled` says that the text was spoken, digit by
 /// digit.
 pub(super) fn find(text: &str, hints: &Hints<'_>, digits: &Digits, spelled: bool, hits: &mut Vec<Hit>) {
-    let Digits { groups, gaps } = digits;
+    let Digits { groups, gaps, row, begins } = digits;
     cards::marked(text, hints, groups, hits);
     let mut first = 0;
     for next in 1..=groups.len() {
         if next == groups.len() || !gaps[next - 1].joins {
-            let (groups, gaps) = (&groups[first..next], &gaps[first..next - 1]);
-            if groups.iter().map(Range::len).sum::<usize>() >= 7 {
+            if begins[next] - begins[first] >= 7 {
+                let (groups, gaps, begins) =
+                    (&groups[first..next], &gaps[first..next - 1], &begins[first..=next]);
                 let said = hints.said(groups[0].start);
-                let run = Run { text, groups, gaps, spelled, said };
+                let run = Run { text, groups, gaps, row, begins, spelled, said };
                 run.scan(Run::identity, hits);
                 run.scan(Run::phone, hits);
             }
@@ -170,9 +177,22 @@ struct Run<'t> {
     text: &'t str,
     groups: &'t [Range<usize>],
     gaps: &'t [Gap],
+    row: &'t [u8],
+    begins: &'t [usize],
     spelled: bool,
     /// What is said before all of it: between its groups there are no words.
     said: Option<Said>,
+}
+
+/// Groups in a row.
+struct Window<'t> {
+    digits: &'t [u8],
+    /// Each digit stands by itself.
+    lone: bool,
+    /// A line ends between two of them.
+    broken: bool,
+    first: usize,
+    last: usize,
 }
 
 /// What a detector found: the last group of it, and the hit.
@@ -205,35 +225,38 @@ impl Run<'_> {
         if !begins && !glued {
             return None;
         }
-        let mut digits = Buffer::default();
         let mut lone = true;
         let mut found: Option<Found> = None;
         let mut broken = false;
+        let mut cards = None;
         for last in first..self.groups.len() {
             if last > first {
                 let gap = self.gaps[last - 1];
                 // A card that fills its line ends there; hardly any has fewer digits than this.
-                let card = found.as_ref().is_some_and(|(_, hit)| hit.kind == Kind::Card);
-                if !gap.single || (gap.broken && card && digits.length >= 15) {
+                let card = || found.as_ref().is_some_and(|(_, hit)| hit.kind == Kind::Card);
+                if !gap.single || (gap.broken && self.window(first, last - 1).len() >= 15 && card()) {
                     break;
                 }
                 broken |= gap.broken;
             }
-            if !digits.extend(self.digits(last), MAX_DIGITS) {
+            let digits = self.window(first, last);
+            if digits.len() > MAX_DIGITS {
                 break;
             }
             lone &= self.groups[last].len() == 1;
-            if digits.length < 9 {
+            if digits.len() < 9 {
                 continue;
             }
             let ends = self.ends(last);
+            let cards = *cards.get_or_insert_with(|| checks::card_lengths(digits));
+            let window = Window { digits, lone, broken, first, last };
             let identified = if begins && ends {
-                self.identify(digits.as_slice(), lone, first, last)
+                self.identify(&window, cards)
             } else if ends
                 || (last + 1 == self.groups.len() && cards::glued_after(self.text, self.groups[last].end))
             {
                 // Letters written onto a card number do not hide it.
-                checks::card(digits.as_slice()).then_some((Kind::Card, 0.9, "card-in-word"))
+                checks::card_of(cards, digits).then_some((Kind::Card, 0.9, "card-in-word"))
             } else {
                 None
             };
@@ -249,39 +272,37 @@ impl Run<'_> {
         found
     }
 
-    /// What the digits of a window are; `lone` says that each stands by itself.
-    fn identify(
-        &self,
-        digits: &[u8],
-        lone: bool,
-        first: usize,
-        last: usize,
-    ) -> Option<(Kind, f32, &'static str)> {
+    /// What the digits of a window are; `cards` has the lengths of cards that begin so.
+    fn identify(&self, window: &Window<'_>, cards: u32) -> Option<(Kind, f32, &'static str)> {
+        let &Window { digits, lone, broken, first, last } = window;
         let sizes = || self.groups[first..=last].iter().map(Range::len);
         let hint = self.hint(first);
-        let broken = self.gaps[first..last].iter().any(|gap| gap.broken);
-        let listed = self.is_listed(first, last);
-        if (!listed || hint == Some(Hint::Card)) && checks::card(digits) {
+        let listed = || self.is_listed(first, last);
+        if checks::card_of(cards, digits) && (hint == Some(Hint::Card) || !listed()) {
             return Some((Kind::Card, 0.97, "card"));
         }
         // Issuer ranges are assigned all the time: where the text speaks of a card, Luhn and a first
         // digit that payment cards have (ISO/IEC 7812-1, major industry identifier) are enough.
-        let paying =
-            digits.len() >= 12 && (b'2'..=b'6').contains(&digits[0]) && !self.is_international(first);
-        if paying && !listed && hint == Some(Hint::Card) && checks::luhn(digits) {
+        let paying = hint == Some(Hint::Card) && digits.len() >= 12 && (b'2'..=b'6').contains(&digits[0]);
+        if paying && !self.is_international(first) && !listed() && checks::luhn(digits) {
             return Some((Kind::Card, 0.8, "card-in-context"));
         }
         // With a weak checksum or none, what stands around it counts.
-        let said = hint == Some(Hint::Ssn);
-        let lone = self.spelled || lone;
         if !matches!(digits.len(), 9..=13 | 15 | 18) {
             return None;
         }
+        // Digits by themselves have no form: of these lengths they are nothing that is not spoken of.
+        let spoken_of = hint.is_some() || last + 1 == self.groups.len();
+        if lone && !spoken_of && matches!(digits.len(), 9 | 10 | 12 | 13) {
+            return None;
+        }
+        let said = hint == Some(Hint::Ssn);
+        let lone = self.spelled || lone;
         let apart = self.opens(first) && self.closes(last);
         let dashed = || sizes().eq([3, 2, 4]) && self.is_dashed(first) && self.is_dashed(first + 1);
-        let told = said || hint == Some(Hint::Id) || self.said_after(last) == Some(Hint::Id);
-        let formed = dashed() || (!listed && sizes().eq([2, 3, 3, 3]));
-        if broken && !told && !formed {
+        let told = || hint == Some(Hint::Id) || self.said_after(last) == Some(Hint::Id);
+        let formed = || dashed() || (!listed() && sizes().eq([2, 3, 3, 3]));
+        if broken && !said && !told() && !formed() {
             return None;
         }
         match digits.len() {
@@ -302,17 +323,21 @@ impl Run<'_> {
                 Some((Kind::NationalId, 0.9, "de-tax-id"))
             }
             15 if checks::french_nir(digits) => Some((Kind::NationalId, 0.95, "fr-nir")),
+            _ if !apart => None,
             _ => {
                 // Only where a separator says so is a form known.
                 let mut form = [0u8; 8];
                 let parts = last - first + 1;
-                for (size, part) in form.iter_mut().zip(sizes()) {
-                    *size = u8::try_from(part).unwrap_or(u8::MAX);
-                }
-                let form = if lone || parts > form.len() { &[][..] } else { &form[..parts] };
-                let said = hint == Some(Hint::Id) || self.said_after(last) == Some(Hint::Id);
-                let (detector, score) = national::of_digits(digits, form, said && apart)?;
-                apart.then_some((Kind::NationalId, score, detector))
+                let form = if lone || parts > form.len() {
+                    &[][..]
+                } else {
+                    for (size, part) in form.iter_mut().zip(sizes()) {
+                        *size = u8::try_from(part).unwrap_or(u8::MAX);
+                    }
+                    &form[..parts]
+                };
+                let (detector, score) = national::of_digits(digits, form, told())?;
+                Some((Kind::NationalId, score, detector))
             }
         }
     }
@@ -335,27 +360,28 @@ impl Run<'_> {
         let international = self.is_international(first);
         let mut best = None;
         let mut broken = false;
-        let mut digits = Buffer::default();
         for last in first..self.groups.len() {
             if last > first {
                 let gap = self.gaps[last - 1];
                 // What fills its line ends there; hardly any number from abroad is shorter than this.
-                if !gap.dials || (gap.broken && best.is_some() && (!international || digits.length >= 9)) {
+                let short = international && self.window(first, last - 1).len() < 9;
+                if !gap.dials || (gap.broken && best.is_some() && !short) {
                     break;
                 }
                 broken |= gap.broken;
             }
-            if !digits.extend(self.digits(last), 17) {
+            let digits = self.window(first, last);
+            if digits.len() > 17 {
                 break;
             }
             let end = self.groups[last].end;
-            if digits.length < 7 {
+            if digits.len() < 7 {
                 continue;
             }
             if broken && !international && self.hint(first) != Some(Hint::Phone) {
                 break;
             }
-            let score = self.phone_score(digits.as_slice(), first, last);
+            let score = self.phone_score(digits, first, last);
             let Some(score) = score
                 // One number per line is a number of a known form or none.
                 .filter(|&score| {
@@ -387,28 +413,28 @@ impl Run<'_> {
             };
             return fits.then_some(0.95);
         }
-        // At most 17 digits are looked at, so at most 17 groups.
-        let mut sizes = [0; 17];
-        let sizes = &mut sizes[..groups.len()];
-        sizes.iter_mut().zip(groups).for_each(|(size, group)| *size = group.len());
         let hint = self.hint(first);
         let other = matches!(hint, Some(Hint::Thing | Hint::Record | Hint::Id | Hint::Ssn | Hint::Card));
         if other {
             return None;
         }
         let said = hint == Some(Hint::Phone) || self.said_after(last) == Some(Hint::Phone);
-        let whole = sizes.len() == 1;
+        let whole = groups.len() == 1;
         // Digit by digit, as one is read out: who counts to ten does not.
         if self.is_spelled(first) {
-            let counts = digits.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
-            let lone = sizes.iter().all(|&size| size == 1);
-            let plausible = said || (self.spelled && digits.len() >= 7) || (10..=11).contains(&digits.len());
+            let counts = || digits.windows(2).filter(|pair| pair[1] == pair[0] + 1).count();
+            let lone = || groups.iter().all(|group| group.len() == 1);
+            let plausible = said || self.spelled || (10..=11).contains(&digits.len());
             return (plausible
-                && (lone || self.spelled)
                 && (7..=15).contains(&digits.len())
-                && counts + 3 < digits.len())
+                && (self.spelled || lone())
+                && counts() + 3 < digits.len())
             .then_some(if said { 0.85 } else { 0.6 });
         }
+        // At most 17 digits are looked at, so at most 17 groups.
+        let mut sizes = [0; 17];
+        let sizes = &mut sizes[..groups.len()];
+        sizes.iter_mut().zip(groups).for_each(|(size, group)| *size = group.len());
         // A number called from abroad, with the prefix that most of the world dials.
         if let Some(rest) = digits.strip_prefix(b"00") {
             let plausible = (9..=15).contains(&rest.len()) && (!whole || said || rest.len() >= 10);
@@ -499,7 +525,12 @@ impl Run<'_> {
     }
 
     fn digits(&self, at: usize) -> &[u8] {
-        self.text[self.groups[at].clone()].as_bytes()
+        self.window(at, at)
+    }
+
+    /// The digits of groups in a row.
+    fn window(&self, first: usize, last: usize) -> &[u8] {
+        &self.row[self.begins[first]..self.begins[last + 1]]
     }
 
     /// Whether a window that is not all of its run has each of its numbers on a line of its own.
@@ -581,29 +612,5 @@ impl Run<'_> {
             Some(c) if dash(c) || c == '/' => !next.next().is_some_and(is_word),
             Some(_) => true,
         }
-    }
-}
-
-/// The digits of a window.
-#[derive(Default)]
-struct Buffer {
-    digits: [u8; MAX_DIGITS],
-    length: usize,
-}
-
-impl Buffer {
-    /// Adds digits when all of them are then at most `most`.
-    fn extend(&mut self, digits: &[u8], most: usize) -> bool {
-        let end = self.length + digits.len();
-        match self.digits.get_mut(self.length..end) {
-            Some(free) if end <= most => free.copy_from_slice(digits),
-            _ => return false,
-        }
-        self.length = end;
-        true
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.digits[..self.length]
     }
 }

@@ -141,6 +141,11 @@ pub(super) fn reads_differently(c: char) -> bool {
     }
 }
 
+/// Whether a character takes no room of its own: what shows nothing, and marks on the character before.
+pub(super) fn has_no_width(c: char) -> bool {
+    !c.is_ascii() && (matches!(read(c), Read::Nothing) || is_combining_mark(c))
+}
+
 fn read(c: char) -> Read {
     match c {
         // Joiners, which words of some scripts need; strokes and slashes through a character, and marks

@@ -12,7 +12,8 @@ use lists::{is_romance_street, is_stop_word, is_street, is_street_suffix};
 
 use super::{
     Hit, Kind,
-    context::{Hint, Hints, Lower, words_after, words_before},
+    context::{Hint, Hints, words_after, words_before},
+    lexicon::Lower,
     patterns::hit,
 };
 
@@ -26,8 +27,10 @@ pub(super) fn find(text: &str, hints: &Hints<'_>, groups: &[Range<usize>], from:
         if group.start < behind || group.len() > 6 {
             continue;
         }
-        let Some(core) = number_first(text, group)
-            .or_else(|| number_last(text, group, behind))
+        let house = house(text, group);
+        let Some(core) = house
+            .and_then(|house| number_first(text, group, house))
+            .or_else(|| house.and_then(|house| number_last(text, group, house, behind)))
             .or_else(|| box_number(text, group, behind))
         else {
             continue;
@@ -73,9 +76,8 @@ fn house(text: &str, group: &Range<usize>) -> Option<usize> {
     (!goes_on).then_some(end)
 }
 
-/// `742 Evergreen Terrace`, `12 rue de la Paix`.
-fn number_first(text: &str, group: &Range<usize>) -> Option<Core> {
-    let house = house(text, group)?;
+/// `742 Evergreen Terrace`, `12 rue de la Paix`. `house` is where the number ends.
+fn number_first(text: &str, group: &Range<usize>, house: usize) -> Option<Core> {
     let gap = text[house..].bytes().take_while(|byte| matches!(byte, b' ' | b',')).count();
     if !(1..=2).contains(&gap) {
         return None;
@@ -167,8 +169,10 @@ fn street_words(text: &str, at: usize) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// `Hauptstraße 12`, `Via Roma 3`, `ul. Długa 5`.
-fn number_last(text: &str, group: &Range<usize>, from: usize) -> Option<Core> {
-    let end = house(text, group)?;
+fn number_last(text: &str, group: &Range<usize>, house: usize, from: usize) -> Option<Core> {
+    if !follows_word(text, group) {
+        return None;
+    }
     let mut last = group.start;
     let mut best = None;
     for (count, (at, word)) in words_before(text, group.start).enumerate().take(STREET_WORDS) {
@@ -221,15 +225,21 @@ fn number_last(text: &str, group: &Range<usize>, from: usize) -> Option<Core> {
         }
     }
     let (start, sure) = best?;
-    Some(Core { range: start..end, sure, lower: !text[start..].starts_with(char::is_uppercase) })
+    Some(Core { range: start..house, sure, lower: !text[start..].starts_with(char::is_uppercase) })
+}
+
+/// Whether a word ends right before a number, with two bytes between at most.
+fn follows_word(text: &str, group: &Range<usize>) -> bool {
+    let before = &text.as_bytes()[..group.start];
+    before.iter().rev().take(3).any(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80)
 }
 
 /// `P.O. Box 149`, `Postfach 12 34`, `PSC 0413, Box 8144`.
 fn box_number(text: &str, group: &Range<usize>, from: usize) -> Option<Core> {
-    let (at, word) = words_before(text, group.start).next()?;
-    if at < from || group.start - (at + word.len()) > 2 {
+    if !follows_word(text, group) {
         return None;
     }
+    let (at, word) = words_before(text, group.start).next().filter(|(at, _)| *at >= from)?;
     let lower = Lower::of(word)?;
     let start = match lower.as_str() {
         "postfach" | "postbox" | "postbus" | "apartado" => at,

@@ -1,24 +1,17 @@
 //! Placeholders for personal data, and the way back.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     fmt,
-    sync::LazyLock,
 };
 
-use regex::{Captures, Regex};
-
 use super::{
-    Entity, Kind, dates, find_with_literals,
+    Entity, Kind, Placeholder, dates, find_with_literals,
+    placeholders::replace_each,
     plain::Plain,
     spoken::{self, Written},
 };
-
-/// What is written for a value, and what is restored.
-static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
-    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-    Regex::new(&format!(r"\[({})-([1-9][0-9]{{0,8}})\]", kinds.join("|"))).expect("kinds are plain words")
-});
 
 /// How many values are held unless told otherwise: more than a person gives away in a conversation.
 const CAPACITY: usize = 200;
@@ -102,7 +95,7 @@ impl Pseudonyms {
             Some(&number) => number,
             None => self.insert(key, value),
         };
-        format!("[{}-{number}]", kind.as_str())
+        Placeholder { kind, number }.to_string()
     }
 
     fn insert(&mut self, key: (Kind, String), value: &str) -> u32 {
@@ -156,20 +149,15 @@ impl Pseudonyms {
     #[must_use]
     pub fn restore(&self, text: &str) -> Restored {
         let (mut restored, mut missing) = (0, 0);
-        let text = PLACEHOLDER.replace_all(text, |found: &Captures<'_>| {
-            let value = place(found).and_then(|place| self.values.get(&place));
+        let text = replace_each(text, |Placeholder { kind, number }| {
+            let value = self.values.get(&(kind, number));
             match value {
-                Some(value) => {
-                    restored += 1;
-                    value.written.clone()
-                }
-                None => {
-                    missing += 1;
-                    found[0].to_owned()
-                }
+                Some(_) => restored += 1,
+                None => missing += 1,
             }
+            value.map(|value| Cow::Borrowed(value.written.as_str()))
         });
-        Restored { text: text.into_owned(), restored, missing }
+        Restored { text, restored, missing }
     }
 }
 
@@ -177,16 +165,12 @@ impl Pseudonyms {
 /// value means something and its number nothing. What only looked like a placeholder goes.
 #[must_use]
 pub fn without_placeholders(text: &str) -> String {
-    let said = PLACEHOLDER.replace_all(text, |found: &Captures<'_>| match &found[1] {
-        "literal" => String::new(),
-        kind => kind.replace('-', " "),
-    });
-    said.into_owned()
-}
-
-fn place(found: &Captures<'_>) -> Option<(Kind, u32)> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == &found[1])?;
-    Some((kind, found[2].parse().ok()?))
+    replace_each(text, |placeholder| {
+        Some(match placeholder.kind {
+            Kind::Literal => Cow::Borrowed(""),
+            kind => kind.as_str().replace('-', " ").into(),
+        })
+    })
 }
 
 /// The spelling under which a value is known: without separators, case or extension marks, and the

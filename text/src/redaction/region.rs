@@ -8,7 +8,7 @@ use super::{
     dates,
     numbers::{self, Digits},
     patterns,
-    plain::{Plain, View},
+    plain::{self, Plain, View},
     postal, records,
     scanner::{CONTEXT_BYTES, Signs},
     spoken::{self, Written},
@@ -77,6 +77,18 @@ impl Detectors {
             hit.bytes = context + bytes.start..context + bytes.end;
         }
         in_order(found, hits);
+    }
+}
+
+impl Detectors {
+    /// What is shown in a stretch that is padded beyond all measure: somebody hides it, and what it is cannot be
+    /// told from a part. `None` where only padding is.
+    pub(super) fn padded(&self, text: &str, bytes: Range<usize>) -> Option<Hit> {
+        let formed = |kind: &Kind| !matches!(kind, Kind::Literal | Kind::Person | Kind::Place);
+        let mut kinds = std::iter::once(Kind::Record).chain(Kind::ALL).filter(formed);
+        let kind = kinds.find(|kind| self.kinds.contains(*kind))?;
+        let shown = |c: char| (c.is_alphanumeric() || c == '@') && !plain::has_no_width(c);
+        text[bytes.clone()].contains(shown).then_some(Hit { bytes, kind, score: 0.5, detector: "padded" })
     }
 }
 

@@ -9,11 +9,16 @@
 //!
 //! A region that does not end within [`REGION_BYTES`] is looked at in windows of that size: what is
 //! found in all but the last [`MARGIN_BYTES`] of a window stands, and the next window begins behind
-//! it, never within a find.
+//! it, never within a find. Characters of no width count for none of this, so padding hides nothing; where
+//! they are more than [`PADDED_BYTES`], what stands among them is taken for hidden and found as it is.
 
-use std::sync::LazyLock;
-
-use super::{Hit, plain, region::Detectors, spoken};
+use super::{
+    Hit,
+    lexicon::{Lexicon, key, key_of},
+    plain,
+    region::Detectors,
+    spoken::{self, Trigger},
+};
 
 /// How many pieces before an active one belong to its region: the words of a spoken mailbox, a street
 /// before its number.
@@ -23,18 +28,21 @@ const BACK: usize = 4;
 /// say what a number was.
 const ON: usize = 5;
 
-/// The most bytes of a region, and so about the most that a stream holds back.
-pub(super) const REGION_BYTES: usize = 4096;
+/// The most bytes of a region that is looked at as a whole, without characters of no width.
+const REGION_BYTES: usize = 4096;
 
-/// More than anything that is found takes, in bytes as written: an encoded e-mail address. What is
-/// padded with characters of no width to take more may not be found in a region without end.
+/// The same with characters of no width, and so about the most that a stream holds back: hundreds between any
+/// two digits of a card. No honest text has as many.
+const PADDED_BYTES: usize = 64 * 1024;
+
+/// More than anything that is found takes, in bytes without characters of no width: an encoded e-mail address.
 pub(super) const MARGIN_BYTES: usize = 1024;
 
 /// The most bytes of a word, and of the white space before one, that are taken as one piece.
 const PIECE_BYTES: usize = 64;
 
 /// The most that is kept undecided, in bytes: a region and the piece behind it.
-pub(super) const HELD_BYTES: usize = REGION_BYTES + 2 * PIECE_BYTES;
+pub(super) const HELD_BYTES: usize = PADDED_BYTES + 2 * PIECE_BYTES;
 
 /// How much text before a region its detectors may read, in bytes.
 pub(super) const CONTEXT_BYTES: usize = 96;
@@ -48,6 +56,8 @@ pub(super) struct Signs {
     pub(super) numbers: u32,
     /// Letters that stand alone.
     letters: u32,
+    /// Bytes of characters without width.
+    hidden: u32,
     marks: u16,
 }
 
@@ -94,6 +104,7 @@ impl Signs {
         self.digits = self.digits.saturating_add(other.digits);
         self.numbers = self.numbers.saturating_add(other.numbers);
         self.letters = self.letters.saturating_add(other.letters);
+        self.hidden = self.hidden.saturating_add(other.hidden);
         self.marks |= other.marks;
     }
 
@@ -120,7 +131,7 @@ pub(super) struct Scanner {
     /// Where the last region ended.
     floor: usize,
     open: Option<Open>,
-    triggers: &'static Filter,
+    triggers: &'static Lexicon<Trigger>,
 }
 
 struct Open {
@@ -130,11 +141,28 @@ struct Open {
     /// The last active piece may be a part of a spoken number; whether a word says so.
     numeric: Option<bool>,
     signs: Signs,
+    /// It goes on from a stretch that was padded beyond what is held.
+    padded: bool,
+}
+
+impl Open {
+    /// Where the region is too long when nothing more of it is hidden.
+    fn limit(&self) -> usize {
+        self.start + (REGION_BYTES + self.signs.hidden as usize).min(PADDED_BYTES)
+    }
 }
 
 impl Scanner {
     pub(super) fn new(detectors: Detectors) -> Self {
-        Self { detectors, at: 0, starts: [0; 8], count: 0, floor: 0, open: None, triggers: &TRIGGERS }
+        Self {
+            detectors,
+            at: 0,
+            starts: [0; 8],
+            count: 0,
+            floor: 0,
+            open: None,
+            triggers: spoken::triggers(),
+        }
     }
 
     /// Goes on through a text that begins as it did in the call before. Returns how far it is
@@ -142,15 +170,25 @@ impl Scanner {
     pub(super) fn scan(&mut self, text: &str, end: bool, hits: &mut Vec<Hit>) -> usize {
         let bytes = text.as_bytes();
         loop {
-            if self.open.is_none() {
-                self.skip(bytes);
+            self.skip(bytes);
+            if let Some(open) = self.open.take_if(|open| open.quiet == ON + BACK) {
+                // It ends before the last quiet pieces.
+                let end = self.starts[(self.count - BACK) & 7];
+                self.close(text, end, &open, hits);
+                continue;
             }
             let Some((next, signs)) = piece(text, self.at, end, self.triggers) else { break };
-            if let Some(open) = &self.open
-                && next - open.start > REGION_BYTES
-            {
-                let (start, signs) = (open.start, open.signs);
-                self.force(text, start, signs, hits);
+            let ends = |open: &mut Open| {
+                let whole = next - open.start;
+                whole > PADDED_BYTES
+                    || whole - signs.hidden as usize > REGION_BYTES + open.signs.hidden as usize
+            };
+            if let Some(open) = self.open.take_if(ends) {
+                if next - open.start > PADDED_BYTES {
+                    self.mask(text, &open, hits);
+                } else {
+                    self.force(text, &open, hits);
+                }
                 continue;
             }
             self.starts[self.count & 7] = self.at;
@@ -170,26 +208,20 @@ impl Scanner {
                 }
                 (Some(open), false) => {
                     open.quiet += 1;
-                    open.signs.marks |= signs.marks;
-                    if open.quiet == ON + BACK {
-                        let region = open.start..self.starts[(self.count - BACK) & 7];
-                        self.floor = region.end;
-                        self.detectors.find(text, region, open.signs, hits);
-                        self.open = None;
-                    }
+                    open.signs.add(signs);
                 }
                 (None, true) => {
                     let start = if self.count > BACK { self.starts[(self.count - 1 - BACK) & 7] } else { 0 };
                     let start = start.max(self.floor);
                     let numeric = signs.numeric().then_some(signs.numbers > 0);
-                    self.open = Some(Open { start, quiet: 0, numeric, signs });
+                    self.open = Some(Open { start, quiet: 0, numeric, signs, padded: false });
                 }
                 (None, false) => {}
             }
         }
         if end {
             if let Some(open) = self.open.take() {
-                self.detectors.find(text, open.start..text.len(), open.signs, hits);
+                self.close(text, text.len(), &open, hits);
             }
             return text.len();
         }
@@ -200,38 +232,91 @@ impl Scanner {
         }
     }
 
-    /// Goes over words that are no reason to look closer, as long as they are the plain case: at most
-    /// one space, letters, at most one mark behind them, a space. What [`piece`] says of them is the same.
+    /// Goes over words that are no reason to look closer, as long as they are the plain case: white space,
+    /// one byte at most, letters, a mark behind them at most, a space. What [`piece`] says of them is the
+    /// same.
     #[inline]
     fn skip(&mut self, bytes: &[u8]) {
-        while let Some(end) = plain_word(bytes, self.at, self.triggers) {
+        // A region ends behind so many of them, or because it is too long.
+        let (mut most, limit) = match &self.open {
+            Some(open) => (ON + BACK - open.quiet, open.limit()),
+            None => (usize::MAX, usize::MAX),
+        };
+        let before = self.count;
+        let mut word = self.at + usize::from(bytes.get(self.at) == Some(&b' '));
+        while most > 0
+            && let Some(end) = plain_word(bytes, word, self.triggers)
+            && end <= limit
+        {
             self.starts[self.count & 7] = self.at;
             self.count += 1;
             self.at = end;
+            // White space stands there; to look again would be to wait for the memory.
+            word = end + 1;
+            most -= 1;
+        }
+        if let Some(open) = &mut self.open {
+            open.quiet += self.count - before;
         }
     }
 
-    /// Decides the first part of a region that is too long to be held.
-    fn force(&mut self, text: &str, start: usize, signs: Signs, hits: &mut Vec<Hit>) {
-        let before = hits.len();
-        let end = text.floor_char_boundary(start + REGION_BYTES);
-        // What lies in the piece that is cut was not counted.
-        let marks = signs.marks | Signs::HIGH | Signs::ESCAPE | Signs::BRACKET | Signs::RUN;
-        self.detectors.find(text, start..end, Signs { marks, ..signs }, hits);
-        let mut cut = text.floor_char_boundary(end - MARGIN_BYTES);
-        if let Some(across) = hits[before..].iter().find(|hit| hit.bytes.end > cut) {
-            if across.bytes.start > start {
-                cut = cut.min(across.bytes.start);
-            } else {
-                cut = across.bytes.end;
-            }
+    /// Looks at a region that ends at byte `end`.
+    fn close(&mut self, text: &str, end: usize, open: &Open, hits: &mut Vec<Hit>) {
+        let region = open.start..end;
+        self.floor = end;
+        if open.padded {
+            hits.extend(self.detectors.padded(text, region));
+        } else {
+            self.detectors.find(text, region, open.signs, hits);
         }
-        hits.truncate(before + hits[before..].partition_point(|hit| hit.bytes.end <= cut));
-        self.at = cut;
-        self.floor = cut;
+    }
+
+    /// Decides the first part of a region that is too long to be looked at as a whole.
+    fn force(&mut self, text: &str, open: &Open, hits: &mut Vec<Hit>) {
+        let start = open.start;
+        let before = hits.len();
+        let end = text.floor_char_boundary(open.limit());
+        // Each cut takes the work on, whatever was not counted as hidden.
+        let mut cut = match open.signs.hidden {
+            0 => text.floor_char_boundary(end - MARGIN_BYTES),
+            _ => start + margin(&text[start..end]).max((end - start) / 4),
+        };
+        cut = text.ceil_char_boundary(cut);
+        if open.padded {
+            // What was padded ends in so much that is not.
+            hits.extend(self.detectors.padded(text, start..cut));
+        } else {
+            // What lies in the piece that is cut was not counted.
+            let marks = open.signs.marks | Signs::HIGH | Signs::ESCAPE | Signs::BRACKET | Signs::RUN;
+            self.detectors.find(text, start..end, Signs { marks, ..open.signs }, hits);
+            if let Some(across) = hits[before..].iter().find(|hit| hit.bytes.end > cut) {
+                if across.bytes.start > start {
+                    cut = cut.min(across.bytes.start);
+                } else {
+                    cut = across.bytes.end;
+                }
+            }
+            hits.truncate(before + hits[before..].partition_point(|hit| hit.bytes.end <= cut));
+        }
+        self.reopen(cut, false);
+    }
+
+    /// Decides all of a region so padded that it is too long to be held: what is shown in it is hidden, and so
+    /// is what it goes on with.
+    fn mask(&mut self, text: &str, open: &Open, hits: &mut Vec<Hit>) {
+        let found = self.detectors.padded(text, open.start..self.at);
+        let padded = open.padded || found.is_some();
+        hits.extend(found);
+        self.reopen(self.at, padded);
+    }
+
+    /// Goes on with the rest of a region.
+    fn reopen(&mut self, at: usize, padded: bool) {
+        self.at = at;
+        self.floor = at;
         self.count = 0;
-        self.starts = [cut; 8];
-        self.open = Some(Open { start: cut, quiet: 0, numeric: Some(true), signs: Signs::default() });
+        self.starts = [at; 8];
+        self.open = Some(Open { start: at, quiet: 0, numeric: Some(true), signs: Signs::default(), padded });
     }
 
     /// How much of a text that is decided up to `decided` must be given to the next call.
@@ -250,6 +335,18 @@ impl Scanner {
             open.start -= bytes;
         }
     }
+}
+
+/// Where the last [`MARGIN_BYTES`] of a text begin that have a width.
+fn margin(text: &str) -> usize {
+    let mut shown = 0;
+    for (at, c) in text.char_indices().rev() {
+        shown += if plain::has_no_width(c) { 0 } else { c.len_utf8() };
+        if shown >= MARGIN_BYTES {
+            return at;
+        }
+    }
+    0
 }
 
 const SPACE: u16 = 1;
@@ -294,10 +391,9 @@ fn class(byte: u8) -> u16 {
     CLASSES[usize::from(byte)]
 }
 
-/// Where the piece at `at` ends, when it is a plain word that triggers nothing.
+/// Where the piece ends whose word begins at `word`, when it is a plain word that triggers nothing.
 #[inline]
-fn plain_word(bytes: &[u8], at: usize, triggers: &Filter) -> Option<usize> {
-    let word = at + usize::from(*bytes.get(at)? == b' ');
+fn plain_word(bytes: &[u8], word: usize, triggers: &Lexicon<Trigger>) -> Option<usize> {
     let eight = u64::from_le_bytes(*bytes.get(word..)?.first_chunk()?);
     let mut letters = leading_letters(eight);
     let mut end = word + letters;
@@ -314,14 +410,10 @@ fn plain_word(bytes: &[u8], at: usize, triggers: &Filter) -> Option<usize> {
         }
         _ => {}
     }
-    if (2..=10).contains(&letters) {
-        let kept = if letters >= 8 { u64::MAX } else { (1 << (8 * letters)) - 1 };
-        let key = ((eight | 0x2020_2020_2020_2020) & kept) ^ ((letters as u64) << 56);
-        if triggers.may_hold(key) {
-            return None;
-        }
+    if (2..=10).contains(&letters) && triggers.may_hold(key_of(eight, letters)) {
+        return None;
     }
-    let mark = matches!(bytes.get(end)?, b',' | b'.' | b'?' | b'!');
+    let mark = matches!(bytes.get(end)?, b',' | b'.' | b'?' | b'!' | b':' | b';' | b')');
     end += usize::from(mark);
     (class(*bytes.get(end)?) == SPACE).then_some(end)
 }
@@ -344,7 +436,7 @@ fn leading_letters(eight: u64) -> usize {
 
 /// The piece of a text that begins at `from`: where it ends, and what it holds. `None` when it may go
 /// on behind what is known of the text.
-fn piece(text: &str, from: usize, end: bool, triggers: &Filter) -> Option<(usize, Signs)> {
+fn piece(text: &str, from: usize, end: bool, triggers: &Lexicon<Trigger>) -> Option<(usize, Signs)> {
     let bytes = text.as_bytes();
     let mut at = from;
     let limit = bytes.len().min(from + PIECE_BYTES);
@@ -378,8 +470,9 @@ fn piece(text: &str, from: usize, end: bool, triggers: &Filter) -> Option<(usize
         colons += u32::from(class == COLON);
         at += 1;
     }
+    let cut = at == word + PIECE_BYTES;
     if at == bytes.len() {
-        if (!end && at < word + PIECE_BYTES) || at == from {
+        if (!end && !cut) || at == from {
             return None;
         }
     } else {
@@ -401,8 +494,8 @@ fn piece(text: &str, from: usize, end: bool, triggers: &Filter) -> Option<(usize
         for (is, mark) in marks {
             signs.marks |= if is { mark } else { 0 };
         }
-        if seen & ODD != 0 {
-            odd(&text[word..at], &mut signs);
+        if seen & ODD != 0 || (seen & HIGH != 0 && cut) {
+            odd(&text[word..at], cut, &mut signs);
         }
         let escaped = |word: &[u8]| word.contains(&b';') || word.windows(3).any(|three| three == b"%40");
         if seen & ESCAPE != 0 && escaped(&bytes[word..at]) {
@@ -412,21 +505,36 @@ fn piece(text: &str, from: usize, end: bool, triggers: &Filter) -> Option<(usize
     Some((at, signs))
 }
 
-/// What the characters of a word say that are read as others.
+/// What the characters of a word say that are read as others, or that have no width. `cut` says that it
+/// goes on.
 #[cold]
-fn odd(word: &str, signs: &mut Signs) {
-    for c in word.chars().filter(|&c| plain::reads_differently(c)) {
-        signs.digits += 1;
-        signs.marks |= Signs::OTHER | Signs::BRACKET;
-        if matches!(c, '＠' | '﹫') {
-            signs.marks |= Signs::AT | Signs::LONE_AT;
+fn odd(word: &str, cut: bool, signs: &mut Signs) {
+    let mut shown = false;
+    for c in word.chars() {
+        if plain::reads_differently(c) {
+            signs.digits += 1;
+            signs.marks |= Signs::OTHER | Signs::BRACKET;
+            if matches!(c, '＠' | '﹫') {
+                signs.marks |= Signs::AT | Signs::LONE_AT;
+            }
         }
+        if plain::has_no_width(c) {
+            signs.hidden += c.len_utf8() as u32;
+        } else {
+            shown = true;
+        }
+    }
+    // Marks without end, as they may stand between two digits.
+    if cut && !shown {
+        signs.digits += 1;
+        signs.marks |= Signs::OTHER;
     }
 }
 
 /// What a word made of letters says.
-fn word_signs(bytes: &[u8], start: usize, end: usize, triggers: &Filter, signs: &mut Signs) {
-    match end - start {
+fn word_signs(bytes: &[u8], start: usize, end: usize, triggers: &Lexicon<Trigger>, signs: &mut Signs) {
+    let word = &bytes[start..end];
+    match word.len() {
         1 => {
             // "a" and "I" are words; what a letter before or behind them says is enough. A letter
             // behind a curly apostrophe is the end of a word.
@@ -434,60 +542,19 @@ fn word_signs(bytes: &[u8], start: usize, end: usize, triggers: &Filter, signs: 
             let glued = start > 0 && bytes[start - 1] >= 0x80;
             signs.letters += u32::from(!common && !glued);
         }
-        2..=10 if triggers.may_hold(key(bytes, start, end)) => match spoken::trigger(&bytes[start..end]) {
-            Some(spoken::Trigger::Number) => {
-                // "forty-two"
-                signs.marks |= if signs.numbers > 0 { Signs::RUN } else { 0 };
-                signs.numbers += 1;
+        2..=10 if triggers.may_hold(key(word)) => {
+            match std::str::from_utf8(word).ok().and_then(|word| triggers.of(word)) {
+                Some(Trigger::Number) => {
+                    // "forty-two"
+                    signs.marks |= if signs.numbers > 0 { Signs::RUN } else { 0 };
+                    signs.numbers += 1;
+                }
+                Some(Trigger::At) => signs.marks |= Signs::SAID_AT,
+                Some(Trigger::Dot) => signs.marks |= Signs::DOT,
+                Some(Trigger::Joint) => signs.marks |= Signs::OTHER,
+                None => {}
             }
-            Some(spoken::Trigger::At) => signs.marks |= Signs::SAID_AT,
-            Some(spoken::Trigger::Dot) => signs.marks |= Signs::DOT,
-            Some(spoken::Trigger::Joint) => signs.marks |= Signs::OTHER,
-            None => {}
-        },
+        }
         _ => {}
     }
 }
-
-/// A word's first eight bytes in lower case, with its length.
-#[inline]
-fn key(bytes: &[u8], start: usize, end: usize) -> u64 {
-    let length = end - start;
-    let word = match bytes.get(start..start + 8).and_then(|eight| <[u8; 8]>::try_from(eight).ok()) {
-        Some(eight) => u64::from_le_bytes(eight),
-        None => {
-            let mut eight = [0; 8];
-            let kept = length.min(8);
-            eight[..kept].copy_from_slice(&bytes[start..start + kept]);
-            u64::from_le_bytes(eight)
-        }
-    };
-    let kept = if length >= 8 { u64::MAX } else { (1 << (8 * length)) - 1 };
-    ((word | 0x2020_2020_2020_2020) & kept) ^ ((length as u64) << 56)
-}
-
-/// A set of keys that says no to nearly all words after one multiplication.
-struct Filter([u64; 256]);
-
-impl Filter {
-    #[inline]
-    fn place(key: u64) -> (usize, u32) {
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50;
-        ((hash >> 6) as usize & 255, (hash & 63) as u32)
-    }
-
-    #[inline]
-    fn may_hold(&self, key: u64) -> bool {
-        let (word, bit) = Self::place(key);
-        self.0[word] >> bit & 1 == 1
-    }
-}
-
-static TRIGGERS: LazyLock<Filter> = LazyLock::new(|| {
-    let mut filter = Filter([0; 256]);
-    for word in spoken::triggers() {
-        let (place, bit) = Filter::place(key(word.as_bytes(), 0, word.len()));
-        filter.0[place] |= 1 << bit;
-    }
-    filter
-});

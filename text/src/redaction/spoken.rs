@@ -1,7 +1,7 @@
 //! What was said aloud, as speech recognisers write it: numbers in words, addresses spelled out.
 //!
 //! [`Written`] is a text with its spoken numbers in digits, on which the detectors of written numbers
-//! run. [`emails`] finds mailboxes given as "jay at acme dot com" or "j o h n underscore doe at ...".
+//! run. [`emails()`] finds mailboxes given as "jay at acme dot com" or "j o h n underscore doe at ...".
 
 mod emails;
 mod lexicon;
@@ -9,8 +9,8 @@ mod lexicon;
 use std::ops::Range;
 
 pub(super) use emails::{emails, normal as normal_email};
-pub(super) use lexicon::{Trigger, trigger, triggers};
-use lexicon::{Word, lower_word, word};
+pub(super) use lexicon::{Trigger, triggers};
+use lexicon::{Word, word};
 
 use super::{dates, plain::View};
 
@@ -52,10 +52,10 @@ impl Written {
     /// The same for a text that is one value.
     pub(super) fn value(text: &str) -> String {
         let mut written = Self::default();
-        written.rewrite(text, 0, 1);
-        written.text
+        if written.rewrite(text, 0, 1) { written.text } else { text.to_owned() }
     }
 
+    /// Says whether there was anything to rewrite; if not, there is no text.
     fn rewrite(&mut self, text: &str, from: usize, least: usize) -> bool {
         self.text.clear();
         self.places.clear();
@@ -86,8 +86,11 @@ impl Written {
             }
             at = end.max(at + 1);
         }
+        if self.touched.is_empty() {
+            return false;
+        }
         self.copy(text, copied..bytes.len());
-        !self.touched.is_empty()
+        true
     }
 
     pub(super) fn view(&self) -> View<'_> {
@@ -101,9 +104,11 @@ impl Written {
     }
 
     fn copy(&mut self, text: &str, range: Range<usize>) {
-        for (at, c) in text[range.clone()].char_indices() {
-            let at = range.start + at;
-            self.push(c, at..at + c.len_utf8());
+        let copied = &text[range.clone()];
+        self.text.push_str(copied);
+        for (at, c) in copied.char_indices() {
+            let (start, end) = (range.start + at, range.start + at + c.len_utf8());
+            self.places.extend(std::iter::repeat_n((start as u32, end as u32), c.len_utf8()));
         }
     }
 
@@ -126,8 +131,9 @@ impl Written {
             match element.value {
                 Value::Letter(letter) => self.push(char::from(letter), element.place.clone()),
                 Value::Number(value, digits) => {
-                    for c in format!("{value:0digits$}").chars() {
-                        self.push(c, element.place.clone());
+                    for place in (0..digits as u32).rev() {
+                        let digit = value / 10u32.pow(place) % 10;
+                        self.push(char::from(b'0' + digit as u8), element.place.clone());
                     }
                 }
             }
@@ -346,8 +352,7 @@ mod tests {
 
     fn written(text: &str) -> String {
         let mut written = Written::default();
-        written.read(text, 0);
-        written.text
+        if written.read(text, 0) { written.text } else { text.to_owned() }
     }
 
     #[test]

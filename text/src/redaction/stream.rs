@@ -13,16 +13,15 @@ const STEP_BYTES: usize = 16 * 1024;
 /// Finds personal data in a text that comes in chunks, and gives the text on as soon as it is decided.
 ///
 /// What may still become part of a find is held back: a few words as a rule, and with numbers in them
-/// a few more; never more than [`Stream::HOLDS_AT_MOST`]. However the text is cut into chunks, the
+/// a few more, rarely more than four kilobytes; never more than [`Stream::HOLDS_AT_MOST`]. However the text is cut into chunks, the
 /// pieces say what [`super::find_kinds`] says of the whole text: both run the same code, which decides
 /// by the text alone where it may cut.
 ///
 /// At the bound, a stretch of numbers or spoken letters without end is looked at in overlapping
 /// windows: what would be found in it anywhere is still found, and no byte of it leaves; only the
-/// words around are read less far. That holds for what takes at most [`Stream::FINDS_AT_MOST`] as
-/// written: a number whose digits are padded with hundreds of characters of no width takes more, and
-/// is found in such a stretch by chance alone. Such padding goes before where a text is cleaned first,
-/// as [`crate::clean::clean_question`] does.
+/// words around are read less far. That holds for what takes at most [`Stream::FINDS_AT_MOST`]. Characters of
+/// no width do not count, as long as all that is held back with them stays in its bound: in what is padded
+/// beyond that everything is taken for hidden, and found as `padded`.
 ///
 /// ```
 /// use switchboard_text::redaction::{Kinds, Stream};
@@ -74,8 +73,8 @@ impl Stream {
     /// The most that is held back after a call, in bytes.
     pub const HOLDS_AT_MOST: usize = scanner::HELD_BYTES;
 
-    /// The longest that a find may be, in bytes as written, to be found in a stretch that goes on beyond
-    /// what is held back.
+    /// The longest that a find may be, in bytes without characters of no width, to be found in a stretch that
+    /// goes on beyond what is held back.
     pub const FINDS_AT_MOST: usize = scanner::MARGIN_BYTES;
 
     /// A stream at its beginning, which finds these kinds.

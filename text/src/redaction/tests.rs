@@ -406,6 +406,49 @@ fn disguises_are_seen_through_and_kept_as_written() {
 }
 
 #[test]
+fn padding_hides_no_number() {
+    let digits = "4111111111111111".chars().map(String::from).collect::<Vec<_>>();
+    for mark in ["\u{200b}", "\u{e0041}", "\u{ad}", "\u{336}", "\u{301}", "\u{5b0}", "\u{200b}\u{301}"] {
+        for times in [1, 40, 400] {
+            let card = digits.join(&mark.repeat(times));
+            for text in
+                [card.clone(), format!("my card {card} please"), format!("{} {card}", "7 ".repeat(3000))]
+            {
+                let found = kinds(&text);
+                let value = found.last().filter(|(kind, _)| *kind == Kind::Card).map(|(_, value)| *value);
+                assert_eq!(value, Some(card.as_str()), "{times} of {mark:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_padded_beyond_measure_is_hidden_whatever_it_is() {
+    let padding = "\u{200b}".repeat(5000);
+    let card = "4111 1111 1111 1111".chars().map(String::from).collect::<Vec<_>>().join(&padding);
+    for card in [card.clone(), format!("4{}111 1111 1111 1111", padding.repeat(5))] {
+        let text = format!(
+            "I have a question about my last bill. My card is {card}, and that is all that I know. \
+             Thank you for looking into this, and have a nice day."
+        );
+        let left = without_placeholders(&redacted(&text));
+        assert!(!left.contains(|c: char| c.is_ascii_digit()), "{left}");
+        assert!(
+            left.starts_with("I have a question about my") && left.ends_with("have a nice day."),
+            "{left}"
+        );
+    }
+    // Padding alone hides nothing.
+    let text = format!("{} hello there {}", padding.repeat(9), padding.repeat(9));
+    assert!(
+        find(&format!("{}card 4111 1111 1111 1111", padding.repeat(9)))
+            .iter()
+            .any(|found| found.kind == Kind::Card)
+    );
+    assert!(find(&text).iter().all(|found| found.detector == "padded"));
+}
+
+#[test]
 fn a_value_has_one_placeholder_said_or_written() {
     let mut pseudonyms = Pseudonyms::default();
     for (said, written) in [

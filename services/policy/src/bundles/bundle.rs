@@ -17,6 +17,7 @@ use super::{
     BundleError, Entry, Failure,
     decision::{self, Decision},
     files::Sources,
+    voice,
 };
 use crate::draft::Voice;
 
@@ -73,7 +74,7 @@ impl Bundle {
         if entries.is_empty() {
             return Err(BundleError::NoEntry { name: sources.name.clone() });
         }
-        let voice = voice(&engine, &sources.name)?;
+        let voice = voice::read(&engine.get_data(), &sources.name)?;
         let name: Arc<str> = sources.name.as_str().into();
         // Asked once before anybody waits: it prepares the engine, and shows what fails whatever it is asked.
         engine.set_input(Value::new_object());
@@ -273,33 +274,6 @@ fn wide_format(text: &str) -> Option<usize> {
         })
     };
     text.lines().position(wide).map(|at| at + 1)
-}
-
-/// `data.voice`, as the checks of drafts take it.
-fn voice(engine: &Engine, name: &str) -> Result<Voice, BundleError> {
-    let data = engine.get_data();
-    let wrong =
-        |reason: &str| BundleError::Rules { place: format!("{name}/data"), reason: reason.to_owned() };
-    let voice = match &data["voice"] {
-        Value::Undefined => return Ok(Voice::default()),
-        voice @ Value::Object(_) => voice,
-        _ => return Err(wrong("`voice` is an object with banned, required and max_grade")),
-    };
-    let list = |key: &'static str| match &voice[key] {
-        Value::Undefined => Ok(Vec::new()),
-        Value::Array(list) => list
-            .iter()
-            .map(|word| word.as_string().map(|word| word.to_string()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| wrong("`voice` has lists of strings")),
-        _ => Err(wrong("`voice.banned` and `voice.required` are lists of strings")),
-    };
-    let max_grade = match &voice["max_grade"] {
-        Value::Undefined => None,
-        #[expect(clippy::cast_possible_truncation, reason = "a school grade")]
-        grade => Some(grade.as_f64().map_err(|_| wrong("`voice.max_grade` is a number"))? as f32),
-    };
-    Ok(Voice { banned: list("banned")?, required: list("required")?, max_grade })
 }
 
 /// What the library says of a fault, with its place.

@@ -12,7 +12,7 @@ use super::{Entry, Failure};
 
 /// The most decisions of one entry point, and the most bytes of their words: what goes out is bounded.
 const MOST_DECISIONS: usize = 256;
-const MOST_WORDS: usize = 2_000;
+pub(crate) const MOST_WORDS: usize = 2_000;
 const MOST_NAME: usize = 128;
 /// The longest time that a rule can have data kept, in days: a hundred years.
 const MOST_DAYS: f64 = 36_525.0;
@@ -176,14 +176,15 @@ fn words(key: &str, value: &Value, most: usize) -> Result<String, String> {
     }
 }
 
-/// A rule's name, which goes into logs: none can be made of what a customer wrote.
+/// Whether this can be a rule's name, which goes into logs: none can be made of what a customer wrote.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=MOST_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
 fn name(value: &Value) -> Result<String, String> {
-    let fits = |name: &str| {
-        (1..=MOST_NAME).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
     match value.as_string() {
-        Ok(name) if fits(name) => Ok(name.to_string()),
+        Ok(name) if is_name(name) => Ok(name.to_string()),
         _ => Err("`rule` is 1 to 128 characters out of a-z, A-Z, 0-9, `.`, `_` and `-`".to_owned()),
     }
 }

@@ -92,7 +92,7 @@ fn what_is_wrong_with_a_bundle_is_told_with_its_file_and_line() {
         ),
         (
             vec![("a.rego", &always("a", "allow")), ("data.json", r#"{"voice": {"banned": "x"}}"#)],
-            "lists of str",
+            "`voice.banned` is a list of str",
         ),
         (vec![("a.rego", "package switchboard\n\nx := sprintf(\"%9999d\", [1])\n")], "own/a.rego:3: a width"),
     ] {
@@ -180,8 +180,10 @@ fn data_may_be_yaml_and_a_voice_of_both_layers_is_one() {
         Some(Verdict::Ask),
         "with the base's of a stranger"
     );
-    let voice = bundles.of(&acme()).voice();
-    assert_eq!((voice.banned, voice.max_grade), (vec!["cheap".to_owned()], Some(8.0)));
+    let layers = bundles.of(&acme());
+    let voices: Vec<_> = layers.voices().collect();
+    assert_eq!((voices[1].banned.as_slice(), voices[1].max_grade), (&["cheap".to_owned()][..], Some(8.0)));
+    assert!(!voices[0].verdicts.is_empty(), "the base's comes first");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use super::phrases::Rule;
 
-pub(super) const INJECTION: &str = "injection";
+pub(crate) const INJECTION: &str = "injection";
 /// What several weak phrases together are called.
 pub(super) const COMBINED: &str = "several-signs";
 /// From this score on a phrase stands for itself; together weak ones have to reach it.

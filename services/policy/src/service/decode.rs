@@ -1,5 +1,7 @@
 //! What callers send, checked: each field within its bound.
 
+use std::sync::Arc;
+
 use proto::policy::v1::{self as v1, DecideRequest, ForgetRequest, InspectRequest};
 use regorus::Value;
 use switchboard_proto as proto;
@@ -19,7 +21,7 @@ const MAX_PASSAGE_CHARACTERS: usize = 8_000;
 
 /// A text to inspect.
 pub(super) struct Inspecting {
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
     pub(super) direction: Direction,
     pub(super) source: Source,
     pub(super) about: About,
@@ -57,7 +59,7 @@ impl Inspecting {
             verbatim: request.verbatim,
             facts,
         };
-        Ok(Self { text: request.text, direction, source, about })
+        Ok(Self { text: request.text.into(), direction, source, about })
     }
 
     /// How much is to be looked at, in bytes: the text, and what it is held against.

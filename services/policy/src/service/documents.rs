@@ -1,7 +1,7 @@
 //! What was decided on passages of documents, which come again with every question that they may answer.
 //!
-//! A verdict is remembered by tenant, bundles and the hash of all that was asked, and for a while only: rules
-//! may read the clock.
+//! A verdict is remembered by tenant, bundles, models and the hash of all that was asked, and for a while only:
+//! rules may read the clock.
 
 use std::{
     num::NonZeroUsize,
@@ -32,7 +32,8 @@ pub(crate) struct Documents(Mutex<LruCache<Key, (Instant, InspectResponse)>>);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     tenant: Tenant,
-    bundles: String,
+    /// Bundles and models.
+    decides: String,
     asked: [u8; 32],
 }
 
@@ -58,7 +59,7 @@ impl Key {
     /// are its own, or comes with facts.
     pub(super) fn of(
         tenant: &Tenant,
-        bundles: impl FnOnce() -> String,
+        decides: impl FnOnce() -> String,
         request: &Inspecting,
     ) -> Option<Self> {
         let Inspecting { text, direction, source, about } = request;
@@ -73,12 +74,12 @@ impl Key {
             return None;
         }
         let mut asked = Sha256::new();
-        for part in [text, locale, channel, product, jurisdiction] {
+        for part in [&**text, locale, channel, product, jurisdiction] {
             asked.update((part.len() as u64).to_be_bytes());
             asked.update(part);
         }
         asked.update([u8::from(*verbatim)]);
-        Some(Self { tenant: tenant.clone(), bundles: bundles(), asked: asked.finalize().into() })
+        Some(Self { tenant: tenant.clone(), decides: decides(), asked: asked.finalize().into() })
     }
 }
 

@@ -13,11 +13,12 @@ use switchboard_text::{
 
 use crate::{
     bundles::{Bundle, Decision, Verdict},
-    detectors, inspection,
+    detectors::{self, Heard},
+    inspection,
     judge::{Inspected, Judged},
 };
 
-pub(super) fn inspected(redacted: Redacted, inspected: Inspected) -> InspectResponse {
+pub(super) fn inspected(redacted: Redacted, inspected: Inspected, heard: &Heard) -> InspectResponse {
     let Inspected { judged, instead, disclosures, facts, fall } = inspected;
     let mut reasons = vec![judged.reason, inspection::reason(&redacted.replaced)];
     reasons.retain(|reason| !reason.is_empty());
@@ -40,11 +41,20 @@ pub(super) fn inspected(redacted: Redacted, inspected: Inspected) -> InspectResp
         required_disclosures: disclosures.into_iter().map(disclosure).collect(),
         bundle: judged.bundle,
         rules: judged.rules,
+        degraded: degraded(heard),
     }
 }
 
-pub(super) fn redacted(redacted: Redacted) -> RedactResponse {
-    RedactResponse { findings: redacted.replaced.into_iter().map(replaced).collect(), text: redacted.text }
+pub(super) fn redacted(redacted: Redacted, heard: &Heard) -> RedactResponse {
+    RedactResponse {
+        findings: redacted.replaced.into_iter().map(replaced).collect(),
+        text: redacted.text,
+        degraded: degraded(heard),
+    }
+}
+
+fn degraded(heard: &Heard) -> Vec<String> {
+    heard.missing().map(str::to_owned).collect()
 }
 
 pub(super) fn decided(judged: Judged) -> DecideResponse {

@@ -7,10 +7,8 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream};
-use mesh::{Tenant, error};
-use proto::policy::v1::{
-    InspectResponse, InspectStreamRequest, InspectStreamResponse, Verdict, inspect_stream_request::Part,
-};
+use mesh::{Call, Tenant, error};
+use proto::policy::v1::{InspectStreamRequest, InspectStreamResponse, Verdict, inspect_stream_request::Part};
 use switchboard_mesh as mesh;
 use switchboard_proto as proto;
 use switchboard_text::{
@@ -20,11 +18,11 @@ use switchboard_text::{
 use tonic::{Status, Streaming};
 
 use super::{
-    Core,
+    Core, Found,
     decode::{Inspecting, MAX_CHARACTERS},
-    encode, on_core,
+    on_core,
 };
-use crate::{error::Error, inspection, judge::Text};
+use crate::{error::Error, inspection};
 
 /// From here on a piece ends with a word.
 const LONG: usize = 2_000;
@@ -38,6 +36,7 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<InspectStreamResponse,
 /// What is held of a text.
 struct Inspection {
     core: Arc<Core>,
+    call: Call,
     tenant: Tenant,
     inbound: Streaming<InspectStreamRequest>,
     started: Option<Started>,
@@ -69,9 +68,15 @@ struct Decided {
 }
 
 /// Inspects what arrives. Work is done as the pieces are asked for, and ends with whoever asks.
-pub(super) fn pieces(core: Arc<Core>, tenant: Tenant, inbound: Streaming<InspectStreamRequest>) -> Pieces {
+pub(super) fn pieces(
+    core: Arc<Core>,
+    call: Call,
+    tenant: Tenant,
+    inbound: Streaming<InspectStreamRequest>,
+) -> Pieces {
     let inspection = Inspection {
         core,
+        call,
         tenant,
         inbound,
         started: None,
@@ -168,8 +173,13 @@ impl Inspection {
         let stored = started.request.is_stored();
         let (tenant, offset) = (self.tenant.clone(), self.offset);
         self.offset += part.characters;
+        let Inspecting { direction, source, about, .. } = &started.request;
+        let models = &self.core.models;
+        let asks = models.asks(*direction, *source, about.verbatim);
+        let heard = models.look(&self.call.for_message(), asks, &part.text, &part.entities).await;
         let work = move |core: &Core| {
-            let piece = core.inspect_piece(&tenant, &started.request, part)?;
+            let found = Found { entities: part.entities, heard };
+            let (piece, _) = core.inspect(&tenant, &started.request, &part.text, found)?;
             Ok((started, piece))
         };
         let (started, mut piece) = on_core(&self.core, bytes, stored, work).await?;
@@ -184,31 +194,6 @@ impl Inspection {
         }
         self.ready.push_back(InspectStreamResponse { piece: Some(piece) });
         Ok(())
-    }
-}
-
-impl Core {
-    fn inspect_piece(
-        &self,
-        tenant: &Tenant,
-        request: &Inspecting,
-        part: Decided,
-    ) -> Result<InspectResponse, Error> {
-        let Inspecting { direction, source, about, .. } = request;
-        let Decided { text: written, entities, .. } = part;
-        let conversation = &about.conversation;
-        let redacted =
-            inspection::replace(&written, entities, *direction, &self.vault, tenant, conversation)?;
-        super::count(&redacted, *direction);
-        let text = Text {
-            written: &written,
-            redacted: &redacted.text,
-            direction: *direction,
-            source: *source,
-            about,
-        };
-        let inspected = self.judge.inspect(tenant, &text);
-        Ok(encode::inspected(redacted, inspected))
     }
 }
 

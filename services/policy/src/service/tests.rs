@@ -382,6 +382,54 @@ async fn what_is_stored_outlives_the_node_and_what_is_forgotten_does_not() {
     }
 }
 
+/// A draft for a customer who reads English.
+fn draft(text: &str) -> InspectRequest {
+    InspectRequest { locale: "en".into(), ..inspect(text, v1::Direction::Output, "") }
+}
+
+#[tokio::test]
+async fn a_bundle_says_what_becomes_of_a_draft_by_its_form() {
+    let mut client = examples().await;
+    let german = draft("Die Filiale hat an allen Werktagen von neun bis achtzehn Uhr für Sie geöffnet.");
+    let hard = "Notwithstanding aforementioned contractual stipulations, reimbursement applicability remains \
+                contingent upon administrative authorization.";
+    let spelt = "We offer click  &  collect.";
+    let quoted = InspectRequest { verbatim: true, ..draft(spelt) };
+    for (tenant, request, verdict, rule) in [
+        ("other", german.clone(), Verdict::Allow, "draft.language"),
+        ("bank", german.clone(), Verdict::HandOff, "draft.language"),
+        ("bank", InspectRequest { locale: "de-AT".into(), ..german }, Verdict::Allow, ""),
+        ("retail", draft(hard), Verdict::Allow, "draft.reading"),
+        ("clinic", draft(hard), Verdict::Refuse, "draft.reading"),
+        ("retail", draft(spelt), Verdict::Rewrite, "draft.spelling"),
+        ("retail", quoted, Verdict::Allow, "draft.spelling"),
+    ] {
+        let reply = client.inspect(testing::call(tenant).request(request)).await.unwrap().into_inner();
+        // What the clinic wants said with it is no rule that decides.
+        assert_eq!((reply.verdict(), reply.rules.join(" ").as_str()), (verdict, rule), "{tenant}: {reply:?}");
+        let expected = if verdict == Verdict::Rewrite { "We offer Click & Collect." } else { &reply.text };
+        assert_eq!(reply.text, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_a_bundle_wants_said_is_told_where_it_applies_until_it_is_said() {
+    let mut client = examples().await;
+    let call =
+        |text: &str| InspectRequest { channel: "voice".into(), jurisdiction: "DE-BY".into(), ..draft(text) };
+    for (request, expected) in [
+        (call("Our branch opens at nine."), vec!["bank.recorded"]),
+        (call("Hello! THIS call is  recorded."), vec![]),
+        (InspectRequest { channel: "chat".into(), ..call("Our branch opens at nine.") }, vec![]),
+        (InspectRequest { jurisdiction: "US".into(), ..call("Our branch opens at nine.") }, vec![]),
+    ] {
+        let reply = client.inspect(testing::call("bank").request(request)).await.unwrap().into_inner();
+        let told: Vec<&str> = reply.required_disclosures.iter().map(|told| told.rule.as_str()).collect();
+        assert_eq!(told, expected, "{reply:?}");
+        assert_eq!(reply.verdict() == Verdict::Disclose, !expected.is_empty());
+    }
+}
+
 /// What comes of a text that arrives in chunks: the pieces, and the status that ended it.
 async fn streamed(
     client: &mut PolicyServiceClient<Channel>,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use switchboard_mesh::Tenant;
-use switchboard_text::redaction::{Kind, Pseudonyms, Replaced};
+use switchboard_text::redaction::{self, Kind, Placeholder, Pseudonyms, Replaced};
 
 use super::{
     keys::{Keys, Place, Sealed},
@@ -42,7 +42,7 @@ impl Disk {
         let (mut anew, mut lost) = (Vec::new(), 0);
         for row in stored.rows {
             let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.as_str() == row.kind) else { continue };
-            let placeholder = placeholder(kind, row.number);
+            let placeholder = Placeholder { kind, number: row.number }.to_string();
             let place = Place { tenant, conversation, placeholder: &placeholder };
             let sealed = Sealed { key: row.key, bytes: row.sealed };
             let Some(value) = self.keys.open(place, &sealed) else {
@@ -77,7 +77,9 @@ impl Disk {
     ) -> Result<(), StoreError> {
         let mut rows: Vec<Row> = Vec::new();
         for Replaced { entity, placeholder } in replaced {
-            let Some(number) = number(placeholder) else { continue };
+            let Some((_, Placeholder { number, .. })) = redaction::placeholders(placeholder).next() else {
+                continue;
+            };
             let known = |row: &Row| row.number == number && row.kind == entity.kind.as_str();
             if rows.iter().any(known) {
                 continue;
@@ -111,15 +113,6 @@ impl Disk {
         let before = |ago: Duration| now().saturating_sub(seconds(ago));
         self.store.expire(before(keep), before(keep + NUMBERS))
     }
-}
-
-fn placeholder(kind: Kind, number: u32) -> String {
-    format!("[{}-{number}]", kind.as_str())
-}
-
-/// The number in a placeholder: `[card-4711]`.
-fn number(placeholder: &str) -> Option<u32> {
-    placeholder.strip_suffix(']')?.rsplit_once('-')?.1.parse().ok()
 }
 
 fn now() -> i64 {

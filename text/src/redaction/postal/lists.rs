@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::redaction::{context::Lower, lexicon::Lexicon};
+use crate::redaction::lexicon::Lexicon;
 
 /// What kind of street a name is of, behind it.
 const STREETS: &str = "street st str avenue ave av road rd drive dr lane ln court ct boulevard blvd place pl square sq terrace \
@@ -53,17 +53,15 @@ pub(super) fn is_street(lower: &str) -> bool {
 }
 
 pub(super) fn is_romance_street(word: &str) -> bool {
-    Lower::of(word).is_some_and(|lower| ROMANCE_SET.get(lower.as_str()).is_some())
+    ROMANCE_SET.of(word).is_some()
 }
 
 /// Whether a word is a street's name by its end: `Hauptstraße`, `Storgatan`, or just `Straße`.
 pub(super) fn is_street_suffix(lower: &str) -> bool {
     const ALONE: [&str; 10] =
         ["straße", "strasse", "str", "platz", "allee", "gasse", "damm", "ufer", "straat", "utca"];
-    if lower.len() < 3 || !"eEgzmrptnvjuadßéè".as_bytes().contains(&lower.as_bytes()[lower.len() - 1]) {
-        return false;
-    }
-    SUFFIXES.iter().any(|suffix| {
+    let Some(last) = lower.bytes().next_back().filter(|_| lower.len() >= 3) else { return false };
+    SUFFIXES.iter().filter(|suffix| suffix.ends_with(char::from(last)) || !last.is_ascii()).any(|suffix| {
         lower.strip_suffix(suffix).is_some_and(|name| match name.chars().count() {
             0 => ALONE.contains(suffix),
             // "Ring", "hering", "during": short endings need a longer name before them.
@@ -77,5 +75,5 @@ pub(super) fn is_stop_word(lower: &str) -> bool {
 }
 
 pub(super) fn is_state(word: &str) -> bool {
-    Lower::of(word).is_some_and(|lower| STATE_SET.get(lower.as_str()).is_some())
+    STATE_SET.of(word).is_some()
 }

@@ -1,7 +1,7 @@
 //! What belongs to an address behind its street: a flat, a town, a state, a postal code.
 
 use super::lists::{is_state, is_stop_word};
-use crate::redaction::context::Lower;
+use crate::redaction::lexicon::Lower;
 
 /// Parts of a house, before their number.
 const UNITS: [&str; 16] = [

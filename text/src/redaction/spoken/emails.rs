@@ -1,9 +1,9 @@
 //! E-mail addresses as they are said: "jay at acme dot com".
 
-use std::ops::Range;
+use std::{ops::Range, sync::LazyLock};
 
-use super::{Word, lower_word};
-use crate::redaction::{Hit, Kind, context::Lower, patterns::hit};
+use super::{Word, lexicon::words};
+use crate::redaction::{Hit, Kind, lexicon::Lexicon, patterns::hit};
 
 /// The most words of a mailbox name's last part that nothing joins: "john smith at".
 const PLAIN_WORDS: usize = 2;
@@ -16,20 +16,52 @@ const PARTS: usize = 40;
 
 /// Endings of domains that are said. Any other is as rare as these words are common without an
 /// address before them.
-const ENDINGS: &str = " com net org edu gov info biz io co uk de fr es it eu us ca au ch at nl be ie se no dk pl pt br mx in jp cn \
-                       app dev me tv online shop store email mail ";
+const ENDINGS: &str = "com net org edu gov info biz io co uk de fr es it eu us ca au ch at nl be ie se no dk pl pt br mx in jp cn \
+                       app dev me tv online shop store email mail";
+
+/// The longest of them, in bytes.
+const ENDING_BYTES: usize = 6;
 
 /// Words that no domain begins with.
-const ARTICLES: &str = " the a an this that your our its der die das el la ";
+const ARTICLES: &str = "the a an this that your our its der die das el la";
 
 /// Words before "at" that are no mailbox.
-const NO_MAILBOX: &str = " is it its email mail emails e-mail address mailbox me my us you your our him her them they we i to the and \
+const NO_MAILBOX: &str = "is it its email mail emails e-mail address mailbox me my us you your our him her them they we i to the and \
                           or that this which write contact contacted send sent reach reached be been was were are am also so \
                           yes yeah ok okay sure um uh und ist lautet on for with by from please not no look looking looked \
                           shop shopped shopping bought buy ordered order account accounts up out back go going work working \
                           works here there website site store page online available only of in as un an de das die der mi es \
                           correo adresse mon ma meine got have has had use using called name said say says under via per \
-                          but customer support service user username login log find found see check visit ";
+                          but customer support service user username login log find found see check visit";
+
+fn set(words: &'static str) -> Lexicon<()> {
+    words.split_whitespace().map(|word| (word, ())).collect()
+}
+
+static ENDING: LazyLock<Lexicon<()>> = LazyLock::new(|| set(ENDINGS));
+static ARTICLE: LazyLock<Lexicon<()>> = LazyLock::new(|| set(ARTICLES));
+static NO_BOX: LazyLock<Lexicon<()>> = LazyLock::new(|| set(NO_MAILBOX));
+
+static SAID: LazyLock<Lexicon<Is>> = LazyLock::new(|| {
+    let numbers = words().filter_map(|(name, word)| match word {
+        Word::Times(times) => Some((name, Is::Times(times))),
+        Word::Unit(_) | Word::Teen(_) | Word::Tens(_) => Some((name, Is::Number)),
+        Word::Oh | Word::Hundred | Word::Thousand | Word::Ordinal(_) => None,
+    });
+    let marks = [
+        ("at", Is::At),
+        ("arroba", Is::At),
+        ("dot", Is::Dot),
+        ("punkt", Is::Dot),
+        ("punto", Is::Dot),
+        ("underscore", Is::Joint(b'_')),
+        ("dash", Is::Joint(b'-')),
+        ("hyphen", Is::Joint(b'-')),
+        ("minus", Is::Joint(b'-')),
+        ("plus", Is::Joint(b'+')),
+    ];
+    numbers.chain(marks).collect()
+});
 
 /// A part of a text that may belong to an address.
 #[derive(Clone)]
@@ -59,7 +91,7 @@ enum Is {
 /// Finds addresses that are said, or written with spaces: `jo @ acme . com`.
 pub(in crate::redaction) fn emails(text: &str, from: usize, hits: &mut Vec<Hit>) {
     // Cheap to know, and hardly any text goes on from here.
-    if !has_at(&text.as_bytes()[from..]) {
+    if !may_hold(&text.as_bytes()[from..]) {
         return;
     }
     let tokens = tokens(text, from);
@@ -69,7 +101,7 @@ pub(in crate::redaction) fn emails(text: &str, from: usize, hits: &mut Vec<Hit>)
             continue;
         }
         // "at the dot com office"
-        let article = tokens.get(at + 1).is_some_and(|next| listed(ARTICLES, &text[next.place.clone()]));
+        let article = tokens.get(at + 1).is_some_and(|next| ARTICLE.get(&text[next.place.clone()]).is_some());
         if article {
             continue;
         }
@@ -87,18 +119,45 @@ pub(in crate::redaction) fn emails(text: &str, from: usize, hits: &mut Vec<Hit>)
     }
 }
 
-fn has_at(bytes: &[u8]) -> bool {
-    bytes.iter().enumerate().any(|(at, &byte)| match byte {
+/// Whether there is an @, as a sign or said, and behind it a full stop, as a sign or said, which the letters
+/// of a domain's ending may follow.
+fn may_hold(bytes: &[u8]) -> bool {
+    let Some(at) = bytes.iter().enumerate().position(|(at, &byte)| match byte {
         b'@' => true,
-        b'a' | b'A' => {
-            let word = |end: usize| !bytes.get(end).is_some_and(u8::is_ascii_alphabetic);
-            let begins = at == 0 || !bytes[at - 1].is_ascii_alphabetic();
-            begins
-                && (bytes.get(at + 1).is_some_and(|b| b.eq_ignore_ascii_case(&b't')) && word(at + 2)
-                    || bytes[at..].get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"arroba")))
+        b'a' | b'A' => is_word(bytes, at, b"at") || is_word(bytes, at, b"arroba"),
+        _ => false,
+    }) else {
+        return false;
+    };
+    (at + 1..bytes.len()).any(|at| match bytes[at] {
+        // A full stop at the end of a word is of the sentence.
+        b'.' => {
+            let blank = |at: usize| bytes.get(at).is_none_or(u8::is_ascii_whitespace);
+            (blank(at - 1) || !blank(at + 1)) && letters_follow(&bytes[at + 1..])
+        }
+        b'd' | b'D' => is_word(bytes, at, b"dot") && letters_follow(&bytes[at + 3..]),
+        b'p' | b'P' => {
+            (is_word(bytes, at, b"punkt") || is_word(bytes, at, b"punto")) && letters_follow(&bytes[at + 5..])
         }
         _ => false,
     })
+}
+
+/// Whether a word stands at a place, in any case.
+fn is_word(bytes: &[u8], at: usize, word: &[u8]) -> bool {
+    let end = at + word.len();
+    bytes.get(at..end).is_some_and(|written| written.eq_ignore_ascii_case(word))
+        && !bytes.get(end).is_some_and(u8::is_ascii_alphabetic)
+        && !at.checked_sub(1).is_some_and(|before| bytes[before].is_ascii_alphabetic())
+}
+
+/// Whether letters come, with no more than white space and a closing bracket before them.
+fn letters_follow(bytes: &[u8]) -> bool {
+    let rest = bytes.trim_ascii_start();
+    let rest =
+        rest.strip_prefix(b")").or(rest.strip_prefix(b"]")).or(rest.strip_prefix(b"}")).unwrap_or(rest);
+    let rest = rest.strip_prefix(b">").unwrap_or(rest);
+    rest.trim_ascii_start().first().is_some_and(u8::is_ascii_alphabetic)
 }
 
 /// Reads tokens. Brackets around "at" and "dot" belong to them.
@@ -165,23 +224,7 @@ fn bracketed(text: &str, at: usize) -> Option<(Is, usize)> {
 }
 
 fn of_word(text: &str) -> Is {
-    let Some(lower) = Lower::of(text) else { return Is::Word };
-    match lower.as_str() {
-        "at" | "arroba" => Is::At,
-        "dot" | "punkt" | "punto" => Is::Dot,
-        "underscore" => Is::Joint(b'_'),
-        "dash" | "hyphen" | "minus" => Is::Joint(b'-'),
-        "plus" => Is::Joint(b'+'),
-        _ if text.len() == 1 => match lower_word(lower.as_str()) {
-            Some(Word::Unit(_)) => Is::Number,
-            _ => Is::Letter,
-        },
-        lower => match lower_word(lower) {
-            Some(Word::Times(times)) => Is::Times(times),
-            Some(Word::Unit(_) | Word::Teen(_) | Word::Tens(_)) => Is::Number,
-            _ => Is::Word,
-        },
-    }
+    SAID.of(text).unwrap_or(if text.len() == 1 { Is::Letter } else { Is::Word })
 }
 
 /// The last token of the domain that begins with token `first`.
@@ -238,22 +281,15 @@ fn domain(text: &str, tokens: &[Token], first: usize) -> Option<usize> {
 }
 
 fn ending(text: &str, label: &[Token]) -> bool {
-    let mut name = String::with_capacity(8);
+    let mut name = [0; ENDING_BYTES];
+    let mut length = 0;
     for token in label.iter().filter(|token| token.is != Is::Pause) {
-        if name.len() + token.place.len() > 6 {
-            return false;
-        }
-        name.push_str(&text[token.place.clone()]);
+        let end = length + token.place.len();
+        let Some(part) = name.get_mut(length..end) else { return false };
+        part.copy_from_slice(&text.as_bytes()[token.place.clone()]);
+        length = end;
     }
-    name.make_ascii_lowercase();
-    listed(ENDINGS, &name)
-}
-
-fn listed(list: &str, word: &str) -> bool {
-    !word.is_empty()
-        && list.match_indices(word).any(|(at, _)| {
-            list.as_bytes()[at - 1] == b' ' && list.as_bytes().get(at + word.len()) == Some(&b' ')
-        })
+    std::str::from_utf8(&name[..length]).is_ok_and(|name| ENDING.of(name).is_some())
 }
 
 /// The first of the tokens that are the mailbox name before an "at"; they end with its last. Before an
@@ -273,8 +309,7 @@ fn mailbox(text: &str, tokens: &[Token], tight: bool) -> Option<usize> {
             // "j. o. h. n." and "j, o, h, n"
             Is::Pause if at > 0 && matches!(tokens[at - 1].is, Is::Letter | Is::Number) => {}
             Is::Word => {
-                let said = Lower::of(&text[token.place.clone()]);
-                let no = said.as_ref().is_some_and(|word| listed(NO_MAILBOX, word.as_str()));
+                let no = NO_BOX.of(&text[token.place.clone()]).is_some();
                 let spelled = first.is_some_and(|first: usize| tokens[first].is == Is::Letter && !joined);
                 if no || (!joined && (spelled || plain >= PLAIN_WORDS)) {
                     break;

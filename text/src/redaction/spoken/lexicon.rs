@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::redaction::{context::Lower, lexicon::Lexicon};
+use crate::redaction::lexicon::Lexicon;
 
 /// What a word says in a spoken number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,20 +99,15 @@ const LONGEST: usize = 11;
 
 /// What a word says, if it is one of a number.
 pub(super) fn word(word: &str) -> Option<Word> {
-    if word.len() > LONGEST { None } else { lower_word(Lower::of(word)?.as_str()) }
+    if word.len() > LONGEST { None } else { WORDS.of(word) }
 }
 
-/// The same for a word in lower case.
-pub(super) fn lower_word(lower: &str) -> Option<Word> {
-    WORDS.get(lower)
+/// Every word of a number, in lower case.
+pub(super) fn words() -> impl Iterator<Item = (&'static str, Word)> {
+    WORDS.words().filter_map(|word| Some((word, WORDS.get(word)?)))
 }
 
-/// Why a word of ASCII letters is worth a look, if it is.
-pub(in crate::redaction) fn trigger(word: &[u8]) -> Option<Trigger> {
-    TRIGGERS.get(Lower::of(std::str::from_utf8(word).ok()?)?.as_str())
-}
-
-/// Every word that [`trigger`] knows and that is ASCII.
-pub(in crate::redaction) fn triggers() -> impl Iterator<Item = &'static str> {
-    TRIGGERS.words().filter(|word| word.is_ascii() && word.len() > 1)
+/// Why words are worth a look, if they are.
+pub(in crate::redaction) fn triggers() -> &'static Lexicon<Trigger> {
+    &TRIGGERS
 }

@@ -1,6 +1,6 @@
 use rusqlite::Connection;
 use switchboard_mesh::config::Secret;
-use switchboard_text::redaction::{self, redact};
+use switchboard_text::redaction::redact;
 
 use super::*;
 use crate::{config::VaultConfig, vault::Vault};
@@ -15,6 +15,11 @@ fn keys(text: &str) -> Keys {
 fn vault(folder: &tempfile::TempDir, text: &str) -> Vault {
     let config = VaultConfig { values: 5, ..VaultConfig::default() };
     Vault::stored(config, &folder.path().join("policy").join("vault.sqlite"), keys(text)).unwrap()
+}
+
+/// The number in a text that is one placeholder.
+fn number(placeholder: &str) -> Option<u32> {
+    redaction::placeholders(placeholder).next().map(|(_, placeholder)| placeholder.number)
 }
 
 fn acme() -> Tenant {
