@@ -51,7 +51,7 @@ Examples:
   switchboard config print                        # every setting with its value";
 
 /// Flags of every command.
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Global {
     /// Configuration file (TOML); `switchboard.toml` in the current folder when there is one
     #[arg(long, global = true, value_name = "FILE", env = "SWITCHBOARD_CONFIG")]
@@ -103,6 +103,13 @@ enum Command {
 }
 
 impl Global {
+    /// The same flags, with settings over them.
+    fn over(&self, more: &[(&str, &str)]) -> Self {
+        let mut over = self.clone();
+        over.set.extend(more.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        over
+    }
+
     /// Loads the configuration with the flags over it, and `more` over those.
     fn load(&self, more: &[(&str, String)]) -> Result<Config, ConfigError> {
         let usual = PathBuf::from("switchboard.toml");

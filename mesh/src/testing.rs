@@ -3,6 +3,7 @@
 mod etcd;
 mod postgres;
 mod redis;
+mod s3;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +16,7 @@ use std::{
 use http::Uri;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use self::{etcd::EtcdServer, postgres::PostgresServer, redis::RedisServer};
+pub use self::{etcd::EtcdServer, postgres::PostgresServer, redis::RedisServer, s3::S3Server};
 use crate::{
     Call, Channel, Context, Deadline, Mounted, Tenant,
     server::{self, Limits, Stack},

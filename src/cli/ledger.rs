@@ -37,7 +37,8 @@ pub(crate) enum LedgerCommand {
     Verify(verify::VerifyArgs),
     /// List records by what they are about, newest first
     Query(QueryArgs),
-    /// Write the open part of records as Parquet files, by day, to where the node exports to
+    /// Write the open part of records as Parquet files, by day, to a folder or a bucket
+    #[command(after_help = EXPORT_HELP)]
     Export(ExportArgs),
     /// Prove that one record is in the ledger, for somebody who has only the public key
     #[command(after_help = proof::HELP)]
@@ -50,13 +51,15 @@ pub(crate) enum LedgerCommand {
 #[derive(Args)]
 pub(crate) struct QueryArgs {
     /// Records of this kind: turn, route, policy-decision, cache-decision, tool-proposal, tool-effect,
-    /// hand-off, feedback, outcome, erasure; may be repeated
+    /// hand-off, feedback, outcome (whether a matter was confirmed, assumed to be settled, or reopened),
+    /// erasure; may be repeated
     #[arg(long = "kind", value_parser = kind, value_name = "KIND")]
     kinds: Vec<RecordKind>,
     /// Records of this conversation
     #[arg(long, default_value = "", value_name = "ID")]
     conversation: String,
-    /// Records of this turn
+    /// Records of this turn: it, what was decided in it, its feedback and its outcome. Turns are numbered in
+    /// each conversation, so that --conversation belongs to it
     #[arg(long, default_value = "", value_name = "ID")]
     turn: String,
     /// Records that concern this customer, by pseudonym
@@ -84,12 +87,25 @@ pub(crate) struct QueryArgs {
     server: ServerArgs,
 }
 
+const EXPORT_HELP: &str = "\
+A node writes to where its section [ledger.export] says: a folder, or a bucket of a store that speaks S3 (`url`,
+`endpoint`, `region`, and `credentials` or `credentials_file`). The same records go to the same files.
+
+Examples:
+  switchboard ledger export --to /var/exports
+  SWITCHBOARD__LEDGER__EXPORT__CREDENTIALS=ID:SECRET switchboard ledger export --to s3://lake/switchboard \
+    --set ledger.export.endpoint=https://minio.example:9000";
+
 /// Flags of `ledger export`.
 #[derive(Args)]
 pub(crate) struct ExportArgs {
     /// First sequence; what an earlier export wrote from there on is written again
     #[arg(long, default_value_t = 1, value_name = "N")]
     from: u64,
+    /// Folder or `s3://bucket/prefix` to write to, in place of what the configuration says; not with
+    /// --server, which writes to where its node does
+    #[arg(long, value_name = "PLACE", conflicts_with = "server")]
+    to: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -222,7 +238,14 @@ fn json_of(record: &Record) -> Value {
 }
 
 async fn export(global: &Global, args: ExportArgs) -> Result<ExitCode> {
-    let client = Client::open(global, &args.server, &[Role::Ledger]).await?;
+    let global = match args.to.as_deref() {
+        None => global.clone(),
+        Some(url) if url.starts_with("s3://") => {
+            global.over(&[("ledger.export.url", url), ("ledger.export.folder", "")])
+        }
+        Some(folder) => global.over(&[("ledger.export.folder", folder), ("ledger.export.url", "")]),
+    };
+    let client = Client::open(&global, &args.server, &[Role::Ledger]).await?;
     let bar = bar();
     let done = exported(&client, args.from, &bar).await;
     bar.finish_and_clear();

@@ -5,12 +5,15 @@ use switchboard_proto::{
         Briefing, ConverseRequest, Feedback, HandOffReason, Outcome, Rating, SubmitFeedbackRequest, Turn,
         conversation_service_client::ConversationServiceClient, converse_response,
     },
-    ledger::v1::{Record, RecordKind, UnsealRequest, ledger_service_client::LedgerServiceClient},
+    ledger::v1::{
+        QueryRequest, Record, RecordKind, UnsealRequest, ledger_service_client::LedgerServiceClient,
+    },
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
 };
+use tonic_types::StatusExt as _;
 
 use crate::mesh::{ALL, Mesh, call, question, shop};
 
@@ -57,17 +60,75 @@ async fn an_answer_is_on_record_with_what_decided_it_and_none_of_its_words() {
         feedback: Some(Feedback {
             rating: Rating::Helpful.into(),
             comment: "thanks, jo@home.example".into(),
+            labels: vec!["quick".into(), "clear".into()],
+            ..Feedback::default()
         }),
     };
     conversations.submit_feedback(call("acme").request(feedback)).await.unwrap();
-    let found = mesh.records("acme", &reply.report.conversation_id, 4).await;
+    let found = mesh.records("acme", &reply.report.conversation_id, 5).await;
     let feedback = of_kind(&found, RecordKind::Feedback);
+    assert_eq!(feedback.attributes["labels"], "quick, clear");
     assert_eq!(
         (feedback.refers_to.as_str(), feedback.attributes["rating"].as_str()),
         (turn.record_id.as_str(), "helpful")
     );
-    let comment = String::from_utf8(unsealed(&mesh, feedback).await).unwrap();
-    assert!(comment.starts_with("thanks, [email-"), "{comment}");
+    let said = <Feedback as prost::Message>::decode(unsealed(&mesh, feedback).await.as_slice()).unwrap();
+    assert!(said.comment.starts_with("thanks, [email-"), "{said:?}");
+}
+
+/// The outcomes among records, as state and what they refer to.
+fn outcomes(records: &[Record]) -> Vec<(&str, &str)> {
+    let found = records.iter().filter(|record| record.kind() == RecordKind::Outcome);
+    found.map(|record| (record.attributes["state"].as_str(), record.refers_to.as_str())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_a_matter_ended_joins_its_turn_and_its_feedback() {
+    let mesh = Mesh::whole().await;
+    shop(&mesh).await;
+    let reply = mesh.ask("Can I send back shoes I have worn outside?").await;
+    let id = reply.report.conversation_id;
+    let mut conversations = ConversationServiceClient::new(mesh.ctx.channel("conversation"));
+    let mut say = async |turn, feedback| {
+        let submit = SubmitFeedbackRequest { conversation_id: id.clone(), turn, feedback: Some(feedback) };
+        conversations.submit_feedback(call("acme").request(submit)).await.map(drop)
+    };
+    let scored = |score| Feedback { score, ..Feedback::default() };
+    for (field, bad) in [
+        ("feedback.rating", Feedback { comment: "well".into(), ..Feedback::default() }),
+        ("feedback.score", scored(6)),
+        ("feedback.labels", Feedback { labels: vec!["jo@home.example".into()], ..scored(5) }),
+    ] {
+        let refused = say(1, bad).await.unwrap_err();
+        let told = refused.get_details_bad_request().unwrap();
+        assert_eq!(told.field_violations[0].field, field, "{refused}");
+    }
+    say(1, scored(3)).await.unwrap();
+    say(1, scored(5)).await.unwrap();
+    say(1, scored(5)).await.unwrap();
+    // It comes back by another turn, which settles it by the customer's own word, until they think otherwise.
+    let more = ConverseRequest { conversation_id: id.clone(), ..question("How long is delivery?") };
+    mesh.converse(&call("acme"), more).await.unwrap();
+    say(2, Feedback { resolved: Some(true), ..Feedback::default() }).await.unwrap();
+    let corrected = Feedback { correction: "It takes a week.".into(), ..scored(1) };
+    say(2, corrected).await.unwrap();
+
+    // Two turns with two decisions each, five times feedback, four outcomes.
+    let found = mesh.records("acme", &id, 15).await;
+    let turns: Vec<_> = found.iter().filter(|record| record.kind() == RecordKind::Turn).collect();
+    let (first, second) = (turns[0].record_id.as_str(), turns[1].record_id.as_str());
+    assert_eq!(
+        outcomes(&found),
+        [("confirmed", first), ("reopened", first), ("confirmed", second), ("reopened", second)]
+    );
+    let mut ledger = LedgerServiceClient::new(mesh.ctx.channel("ledger"));
+    let joined = QueryRequest { conversation_id: id.clone(), turn_id: "1".into(), ..QueryRequest::default() };
+    let joined = ledger.query(call("acme").request(joined)).await.unwrap().into_inner().records;
+    for kind in [RecordKind::Turn, RecordKind::Route, RecordKind::Feedback, RecordKind::Outcome] {
+        of_kind(&joined, kind);
+    }
+    assert!(joined.iter().all(|record| record.turn_id == "1"), "{joined:?}");
+    assert_eq!(outcomes(&joined), [("reopened", first), ("confirmed", first)], "newest first");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,6 +211,19 @@ async fn a_bank_discloses_what_the_law_wants() {
     let nowhere = mesh.converse(&call("bank"), ask("FR")).await.unwrap();
     assert_eq!(nowhere.outcome(), Outcome::HandedOff, "{nowhere:?}");
     assert!(!nowhere.text.contains("2.1 %"), "{}", nowhere.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bundle_wants_said_ends_the_reply_once() {
+    let mesh = Mesh::whole().await;
+    let text =
+        "# Opening hours\n\nThe practice opens at 8 on working days. The practice is closed on Sundays.\n";
+    mesh.ingest("clinic", "hours.md", text).await;
+    let reply = mesh.converse(&call("clinic"), question("When does the practice open?")).await.unwrap();
+    assert_eq!(reply.outcome(), Outcome::Answered, "{reply:?}");
+    let wording = "This is general information and no medical advice.";
+    assert!(reply.text.contains("at 8") && reply.text.trim_end().ends_with(wording), "{}", reply.text);
+    assert_eq!(reply.text.matches(wording).count(), 1, "{}", reply.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -268,7 +268,8 @@ impl World {
                 told(self.conversations().list_conversations(caller.request(list)).await)
             }
             "SubmitFeedback" => {
-                let feedback = Feedback { rating: Rating::Unhelpful.into(), comment: "no".into() };
+                let rating = Rating::Unhelpful.into();
+                let feedback = Feedback { rating, comment: "no".into(), ..Feedback::default() };
                 let submit = SubmitFeedbackRequest { conversation_id, turn: 1, feedback: Some(feedback) };
                 told(self.conversations().submit_feedback(caller.request(submit)).await)
             }

@@ -246,7 +246,11 @@ async fn conversations_are_listed_and_rated() {
     let rate = |turn, comment: &str| SubmitFeedbackRequest {
         conversation_id: first.conversation_id.clone(),
         turn,
-        feedback: Some(Feedback { rating: Rating::Helpful.into(), comment: comment.into() }),
+        feedback: Some(Feedback {
+            rating: Rating::Helpful.into(),
+            comment: comment.into(),
+            ..Default::default()
+        }),
     };
     client.submit_feedback(call("acme").request(rate(1, "thanks, jane@example.com"))).await.unwrap();
     assert_code(client.submit_feedback(call("acme").request(rate(9, ""))).await, Code::NotFound);

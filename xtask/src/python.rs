@@ -1,4 +1,5 @@
-//! Python packages for the tests with foreign clients and the benchmarks' baseline, in `.cache/python/`.
+//! Python packages for the tests with foreign clients and stores and the benchmarks' baseline, in
+//! `.cache/python/`.
 //!
 //! A plain folder for `PYTHONPATH` rather than a virtual environment: Debian's Python cannot make one
 //! without a further package, and a folder can be made aside and renamed into place.
@@ -18,10 +19,13 @@ use crate::workspace::Workspace;
 
 /// What the tests and benchmarks import.
 const NEEDS: &[&str] = &[
+    "boto3/__init__.py",
+    "flask/__init__.py",
     "google/protobuf/__init__.py",
     "grpc/__init__.py",
     "grpc_reflection/__init__.py",
     "grpc_health/__init__.py",
+    "moto/server.py",
     "numpy/__init__.py",
     "onnxruntime/__init__.py",
     "tei_client/__init__.py",
@@ -79,7 +83,7 @@ fn fetch(workspace: &Workspace, requirements: &Path, pins: &[Pin], wheels: &Path
             return Ok(());
         }
     }
-    println!("setup:   downloading 62 MB");
+    println!("setup:   downloading 90 MB");
     run(&mut download())?;
     for entry in fs::read_dir(wheels)? {
         // Without the shared copy the next clone downloads again, and nothing else happens.

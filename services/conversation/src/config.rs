@@ -35,6 +35,11 @@ pub struct Config {
     /// How long a conversation is remembered after its last turn, 1 s to 1 year.
     #[serde(with = "humantime_serde")]
     pub forget_after: Duration,
+    /// How long a conversation that was answered has to stay quiet for its matter to be taken for settled,
+    /// 1 min to 1 year; beyond `forget_after` it counts as that. Conversations that are pushed out by others
+    /// or lost with the process before are not settled.
+    #[serde(with = "humantime_serde")]
+    pub assume_after: Duration,
     /// MiB of decisions that wait on disk while the ledger is away, 1 to 65,536; beyond that turns go on and
     /// their decisions are lost, which is told and counted.
     pub spool_mib: u64,
@@ -84,6 +89,8 @@ impl Default for Config {
             max_conversations: 10_000,
             max_turns: 50,
             forget_after: Duration::from_secs(24 * 3600),
+            // Half of `forget_after`, so that who comes back on the same day reopens it.
+            assume_after: Duration::from_secs(12 * 3600),
             spool_mib: 256,
         }
     }
@@ -114,6 +121,7 @@ impl Config {
             within(&format!("conversation.{name}.sentences"), target.sentences, 1..=50)?;
         }
         within("conversation.forget_after in seconds", self.forget_after.as_secs(), 1..=31_536_000)?;
+        within("conversation.assume_after in seconds", self.assume_after.as_secs(), 60..=31_536_000)?;
         within("conversation.passages", self.passages, 1..=MOST_PASSAGES)?;
         within("conversation.rerank_candidates", self.rerank_candidates, 1..=100)?;
         within("conversation.max_conversations", self.max_conversations, 1..=1_000_000)?;

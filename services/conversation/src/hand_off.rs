@@ -18,6 +18,9 @@ const ANGRY: f32 = -0.3;
 /// A fall of the sentiment from which on the same is so.
 const FALLEN: f32 = 0.3;
 
+/// From here on a language that was detected is believed; a few words give less.
+const SURE: f32 = 0.8;
+
 /// Why a conversation is offered to a person.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HandOff {
@@ -68,6 +71,8 @@ fn is_risk(kind: &str) -> bool {
 pub(crate) struct Mood {
     /// BCP 47 tag; empty when unknown.
     pub(crate) language: String,
+    /// How sure that is, in [0, 1].
+    pub(crate) confidence: f32,
     pub(crate) sentiment: f32,
     pub(crate) fall: f32,
     /// Kinds of what was found, each once.
@@ -76,13 +81,19 @@ pub(crate) struct Mood {
 
 impl Mood {
     pub(crate) fn of(inspected: &InspectResponse) -> Self {
-        let language = inspected.language.as_ref().map(|language| language.code.clone()).unwrap_or_default();
+        let detected = inspected.language.clone().unwrap_or_default();
         Self {
-            language,
+            language: detected.code,
+            confidence: detected.confidence,
             sentiment: inspected.sentiment,
             fall: inspected.sentiment_fall,
             concerns: kinds(&inspected.signals),
         }
+    }
+
+    /// The language, where it is as good as certain; empty otherwise.
+    pub(crate) fn sure_language(&self) -> &str {
+        if self.confidence >= SURE { &self.language } else { "" }
     }
 }
 

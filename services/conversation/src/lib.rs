@@ -4,13 +4,15 @@
 //! Owns the session context, redacted, behind `store`, and a spool of what the ledger is still to hear.
 //!
 //! `turn` is the story of one turn, stage by stage; `clock` divides its budget and keeps its
-//! accounts; `record` brings what was decided to the ledger, `hand_off` tells a person what to know.
+//! accounts; `record` brings what was decided to the ledger, `hand_off` tells a person what to know, `outcome`
+//! tells how a matter ended.
 
 mod clock;
 mod config;
 mod error;
 mod hand_off;
 mod metrics;
+mod outcome;
 mod phrases;
 mod record;
 mod request;
@@ -38,8 +40,8 @@ use switchboard_proto::{
     reranking::v1::reranking_service_client::RerankingServiceClient,
 };
 
-/// How often conversations that are too old are let go.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often conversations are looked through for those that are quiet, or too old to be kept.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// The role's name.
 pub const ROLE: &str = "conversation";
@@ -69,12 +71,6 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
             .max_encoding_message_size(16 << 20),
     };
     let store: Arc<dyn store::Store> = Arc::new(store::Memory::new(&config));
-    let (forgetting, stop) = (Arc::clone(&store), ctx.stop.clone());
-    ctx.tasks.spawn(async move {
-        while stop.run_until_cancelled(tokio::time::sleep(FORGET_EVERY)).await.is_some() {
-            forgetting.forget().await;
-        }
-    });
     let limits = Limits { bytes: config.spool_mib << 20, ..Limits::default() };
     let folder = ctx.data.join(ROLE).join("spool");
     let spool = tokio::task::spawn_blocking(move || Spool::open(&folder, limits)).await;
@@ -82,6 +78,13 @@ pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted,
         .map_err(|error| mesh::StartError::new(ROLE, error))?
         .map_err(|error| mesh::StartError::new(ROLE, error))?;
     let recorder = Arc::new(record::Recorder::new(spool));
+    let (sweeping, outcomes, stop) = (Arc::clone(&store), Arc::clone(&recorder), ctx.stop.clone());
+    ctx.tasks.spawn(async move {
+        while stop.run_until_cancelled(tokio::time::sleep(SWEEP_EVERY)).await.is_some() {
+            outcome::sweep(&sweeping, &outcomes).await;
+            sweeping.forget().await;
+        }
+    });
     let (bringing, stop) = (Arc::clone(&recorder), ctx.stop.clone());
     let ledger = LedgerServiceClient::new(ctx.channel("ledger")).max_encoding_message_size(4 << 20);
     ctx.tasks.spawn(async move { bringing.bring(ledger, stop).await });

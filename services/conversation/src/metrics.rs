@@ -43,6 +43,18 @@ static WAITING: LazyLock<Gauge<u64>> = LazyLock::new(|| {
         .build()
 });
 
+static OUTCOME: LazyLock<Counter<u64>> = LazyLock::new(|| {
+    telemetry::meter()
+        .u64_counter("switchboard_conversation_outcomes")
+        .with_description("Matters that were confirmed, assumed to be settled, or reopened")
+        .build()
+});
+
+/// Counts how a matter ended, or that it did not.
+pub(crate) fn outcome(state: &'static str) {
+    OUTCOME.add(1, &[KeyValue::new("state", state)]);
+}
+
 /// Tells how many turns wait for the ledger.
 pub(crate) fn waiting(turns: usize) {
     WAITING.record(turns as u64, &[]);

@@ -17,7 +17,7 @@ use std::{
 use prost::Message as _;
 use switchboard_mesh::{Call, Class, Deadline, Tenant, spool::Spool};
 use switchboard_proto::{
-    conversation::v1 as conversation,
+    conversation::v1::{self as conversation, Feedback},
     ledger::v1::{
         AppendRequest, NewRecord, RecordKind, Versions, ledger_service_client::LedgerServiceClient,
     },
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use uuid::Uuid;
 
-use crate::metrics;
+use crate::{metrics, outcome::Change};
 
 /// How long the ledger may take for what it is brought.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -70,6 +70,11 @@ impl Recorder {
             tracing::error!(%error, "decisions could not be kept for the ledger");
         }
         put.is_ok()
+    }
+
+    /// Puts a change of a conversation's matter on its way.
+    pub(crate) fn outcome(&self, tenant: &Tenant, conversation: &str, change: &Change) {
+        self.put(tenant, vec![outcome(conversation, change)]);
     }
 
     /// Brings what was put to the ledger, until `stop`, and then once more what is left.
@@ -325,16 +330,21 @@ impl Record {
     }
 
     fn record(&self, kind: RecordKind, id: Uuid, facts: Facts) -> NewRecord {
-        NewRecord {
-            record_id: id.to_string(),
-            kind: kind.into(),
-            conversation_id: self.conversation.clone(),
-            turn_id: self.turn.to_string(),
-            time: Some(SystemTime::now().into()),
-            subject: self.conversation.clone(),
-            attributes: attributes(facts),
-            ..NewRecord::default()
-        }
+        about(kind, id, &self.conversation, self.turn, facts)
+    }
+}
+
+/// A record about a turn of a conversation, as of now.
+fn about(kind: RecordKind, id: Uuid, conversation: &str, turn: u32, facts: Facts) -> NewRecord {
+    NewRecord {
+        record_id: id.to_string(),
+        kind: kind.into(),
+        conversation_id: conversation.to_owned(),
+        turn_id: turn.to_string(),
+        time: Some(SystemTime::now().into()),
+        subject: conversation.to_owned(),
+        attributes: attributes(facts),
+        ..NewRecord::default()
     }
 }
 
@@ -348,19 +358,32 @@ impl Drop for Record {
     }
 }
 
-/// What somebody thought of a turn, for the ledger.
-pub(crate) fn feedback(conversation: &str, turn: u32, of: Uuid, facts: Facts, comment: &str) -> NewRecord {
+/// What somebody thought of a turn, redacted, for the ledger. Their words are sealed.
+pub(crate) fn feedback(conversation: &str, turn: u32, of: Uuid, given: &Feedback) -> NewRecord {
+    let or_none = |is_said: bool, value: String| if is_said { value } else { String::new() };
+    let facts = vec![
+        ("rating", or_none(given.rating != 0, word(given.rating().as_str_name(), "RATING_"))),
+        ("score", or_none(given.score != 0, given.score.to_string())),
+        ("resolved", given.resolved.map(|is_resolved| is_resolved.to_string()).unwrap_or_default()),
+        ("labels", given.labels.join(", ")),
+        ("corrected", or_none(!given.correction.is_empty(), "true".to_owned())),
+    ];
+    let has_words = !given.comment.is_empty() || !given.correction.is_empty();
     NewRecord {
-        record_id: Uuid::now_v7().to_string(),
-        kind: RecordKind::Feedback.into(),
-        conversation_id: conversation.to_owned(),
-        turn_id: turn.to_string(),
-        time: Some(SystemTime::now().into()),
-        subject: conversation.to_owned(),
         refers_to: of.to_string(),
-        attributes: attributes(facts),
-        sealed: comment.as_bytes().to_vec(),
-        ..NewRecord::default()
+        sealed: if has_words { given.encode_to_vec() } else { Vec::new() },
+        ..about(RecordKind::Feedback, Uuid::now_v7(), conversation, turn, facts)
+    }
+}
+
+/// How a conversation's matter ended, or that it did not, for the ledger.
+pub(crate) fn outcome(conversation: &str, change: &Change) -> NewRecord {
+    metrics::outcome(change.state.name());
+    let facts = vec![("state", change.state.name().to_owned()), ("why", change.why.clone())];
+    NewRecord {
+        refers_to: change.of.to_string(),
+        time: Some(change.time.into()),
+        ..about(RecordKind::Outcome, change.id, conversation, change.turn, facts)
     }
 }
 
@@ -390,6 +413,23 @@ pub(crate) fn cut(text: &str, most: usize) -> &str {
 /// A text without control characters, of at most `most` bytes.
 fn clean(text: &str, most: usize) -> String {
     cut(text, most).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+impl Recorder {
+    /// What waits for the ledger, which it then does no more.
+    pub(crate) async fn held(&self) -> Vec<NewRecord> {
+        let mut held = Vec::new();
+        let drained: Result<(), NotNow> = self
+            .spool
+            .drain(|frames| {
+                held.extend(calls(frames).into_iter().flat_map(|(_, records)| records));
+                std::future::ready(Ok(()))
+            })
+            .await;
+        drained.unwrap();
+        held
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     Config, Peers,
     error::Error,
-    record::{self, Recorder, word},
+    record::{self, Recorder},
     request::Input,
     rerank::Offer,
     store::{self, Store},
@@ -28,6 +28,9 @@ use crate::{
 };
 
 const MAX_COMMENT_CHARACTERS: usize = 2_000;
+const MAX_SCORE: u32 = 5;
+const MAX_LABELS: usize = 16;
+const MAX_LABEL: usize = 64;
 const MAX_PAGE: u32 = 1_000;
 const DEFAULT_PAGE: u32 = 100;
 
@@ -121,33 +124,61 @@ impl ConversationService for Conversations {
         let call = mesh::Call::of(&request)?;
         let request = request.into_inner();
         let feedback = request.feedback.unwrap_or_default();
-        if feedback.rating() == Rating::Unspecified {
-            return Err(error::invalid("feedback.rating", "helpful or unhelpful"));
-        }
-        if feedback.comment.chars().count() > MAX_COMMENT_CHARACTERS {
-            return Err(error::invalid("feedback.comment", "at most 2,000 characters"));
-        }
+        check(&feedback)?;
         // Nothing is held of a conversation that is not there.
         let known = self.store.get(call.tenant()?, &request.conversation_id).await.map_err(error::status)?;
         if !known.turns.iter().any(|turn| turn.number == request.turn) {
             return Err(error::status(Error::NoTurn));
         }
-        let rating = feedback.rating();
-        let comment = self.redacted(&call, feedback.comment, &request.conversation_id).await?;
         let (tenant, conversation, turn) = (call.tenant()?, &request.conversation_id, request.turn);
-        let stored = self.store.feedback(tenant, conversation, turn, (rating, comment.clone())).await;
-        let of = stored.map_err(error::status)?;
-        let facts = vec![("rating", word(rating.as_str_name(), "RATING_"))];
-        let record = record::feedback(conversation, turn, of, facts, &comment);
-        if !self.recorder.put(tenant, vec![record]) {
+        let comment = self.redacted(&call, feedback.comment, conversation).await?;
+        let correction = self.redacted(&call, feedback.correction, conversation).await?;
+        let feedback = Feedback { comment, correction, ..feedback };
+        let stored = self.store.feedback(tenant, conversation, turn, feedback.clone()).await;
+        let (of, change) = stored.map_err(error::status)?;
+        let mut records = vec![record::feedback(conversation, turn, of, &feedback)];
+        records.extend(change.map(|change| record::outcome(conversation, &change)));
+        if !self.recorder.put(tenant, records) {
             return Err(error::of_kind(error::Kind::Unavailable, "feedback cannot be recorded now"));
         }
         Ok(Response::new(SubmitFeedbackResponse {}))
     }
 }
 
+/// Checks feedback as it comes.
+fn check(feedback: &Feedback) -> Result<(), Status> {
+    let says_nothing = feedback.rating == 0
+        && feedback.score == 0
+        && feedback.resolved.is_none()
+        && feedback.correction.is_empty()
+        && feedback.labels.is_empty();
+    if says_nothing || Rating::try_from(feedback.rating).is_err() {
+        let allowed = "helpful or unhelpful; unset only with a score, resolved, a correction or labels";
+        return Err(error::invalid("feedback.rating", allowed));
+    }
+    if feedback.score > MAX_SCORE {
+        return Err(error::invalid("feedback.score", "1 to 5, or 0 for none"));
+    }
+    for (field, text) in
+        [("feedback.comment", &feedback.comment), ("feedback.correction", &feedback.correction)]
+    {
+        if text.chars().count() > MAX_COMMENT_CHARACTERS {
+            return Err(error::invalid(field, "at most 2,000 characters"));
+        }
+    }
+    let is_label = |label: &String| {
+        (1..=MAX_LABEL).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    };
+    if feedback.labels.len() > MAX_LABELS || !feedback.labels.iter().all(is_label) {
+        let allowed = "at most 16, each of 1 to 64 letters, digits, `-`, `_` and `.`";
+        return Err(error::invalid("feedback.labels", allowed));
+    }
+    Ok(())
+}
+
 impl Conversations {
-    /// A comment as it may be stored. Without policy nothing is.
+    /// Words as they may be stored. Without policy nothing is.
     async fn redacted(
         &self,
         call: &mesh::Call,
@@ -185,6 +216,6 @@ fn encode_turn(turn: store::Turn) -> ProtoTurn {
         reply: turn.reply,
         outcome: turn.outcome.into(),
         channel: turn.channel.into(),
-        feedback: turn.feedback.map(|(rating, comment)| Feedback { rating: rating.into(), comment }),
+        feedback: turn.feedback,
     }
 }

@@ -7,16 +7,21 @@ use std::{
     collections::HashMap,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use lru::LruCache;
 use switchboard_mesh::Tenant;
-use switchboard_proto::conversation::v1::{Channel, Outcome, Rating};
+use switchboard_proto::conversation::v1::{Channel, Feedback, Outcome};
+use tokio::time::Instant;
 use tonic::async_trait;
 use uuid::Uuid;
 
-use crate::{Config, error::Error};
+use crate::{
+    Config,
+    error::Error,
+    outcome::{Change, Matter},
+};
 
 /// A conversation as it is remembered.
 #[derive(Clone, Debug)]
@@ -40,7 +45,7 @@ pub(crate) struct Turn {
     pub(crate) reply: String,
     pub(crate) outcome: Outcome,
     pub(crate) channel: Channel,
-    pub(crate) feedback: Option<(Rating, String)>,
+    pub(crate) feedback: Option<Feedback>,
 }
 
 impl Conversation {
@@ -62,22 +67,25 @@ impl Conversation {
 pub(crate) trait Store: Send + Sync {
     /// Starts a conversation with its first turn.
     async fn start(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
-    /// Opens a conversation for its next turn, whose number is its `turn_count` afterwards.
-    async fn next(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
+    /// Opens a conversation for its next turn, whose number is its `turn_count` afterwards. A matter that was
+    /// settled is open again.
+    async fn next(&self, tenant: &Tenant, id: &str) -> Result<(Conversation, Option<Change>), Error>;
     /// Adds a turn that has ended. A conversation that is gone by now is let go.
     async fn append(&self, tenant: &Tenant, id: &str, turn: Turn);
     /// A conversation.
     async fn get(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error>;
     /// All of a tenant's conversations, latest first, without their turns.
     async fn list(&self, tenant: &Tenant) -> Vec<Conversation>;
-    /// Sets the feedback of a turn, and gives the turn's record in the ledger.
+    /// Sets the feedback of a turn, and gives the turn's record in the ledger and what it changes of the matter.
     async fn feedback(
         &self,
         tenant: &Tenant,
         id: &str,
         turn: u32,
-        feedback: (Rating, String),
-    ) -> Result<Uuid, Error>;
+        feedback: Feedback,
+    ) -> Result<(Uuid, Option<Change>), Error>;
+    /// Takes matters for settled that were answered and are quiet for long enough: tenant, conversation, change.
+    async fn assume(&self) -> Vec<(Tenant, String, Change)>;
     /// Lets go of what was not used for too long. Called every now and then.
     async fn forget(&self);
 }
@@ -88,13 +96,18 @@ pub(crate) struct Memory {
     per_tenant: NonZeroUsize,
     max_turns: usize,
     forget_after: Duration,
+    assume_after: Duration,
 }
 
 type Shelf = LruCache<String, Held>;
 
 struct Held {
+    /// When its last turn ended.
     used: Instant,
+    /// When the customer was last heard, or answered.
+    heard: Instant,
     conversation: Conversation,
+    matter: Matter,
 }
 
 impl Memory {
@@ -104,6 +117,8 @@ impl Memory {
             per_tenant: NonZeroUsize::new(config.max_conversations).unwrap_or(NonZeroUsize::MIN),
             max_turns: config.max_turns,
             forget_after: config.forget_after,
+            // What is forgotten is quiet for as long as it can be.
+            assume_after: config.assume_after.min(config.forget_after),
         }
     }
 
@@ -141,14 +156,16 @@ impl Store for Memory {
         };
         let mut shelves = self.shelves();
         let shelf = shelves.entry(tenant.clone()).or_insert_with(|| LruCache::new(self.per_tenant));
-        shelf.put(id.to_owned(), Held { used: Instant::now(), conversation: conversation.clone() });
+        let (now, matter) = (Instant::now(), Matter::default());
+        shelf.put(id.to_owned(), Held { used: now, heard: now, conversation: conversation.clone(), matter });
         Ok(conversation)
     }
 
-    async fn next(&self, tenant: &Tenant, id: &str) -> Result<Conversation, Error> {
+    async fn next(&self, tenant: &Tenant, id: &str) -> Result<(Conversation, Option<Change>), Error> {
         self.with(tenant, id, |held| {
+            held.heard = Instant::now();
             held.conversation.turn_count += 1;
-            Ok(held.conversation.clone())
+            Ok((held.conversation.clone(), held.matter.came_back()))
         })
     }
 
@@ -156,6 +173,7 @@ impl Store for Memory {
         let max_turns = self.max_turns;
         let _ = self.with(tenant, id, |held| {
             held.used = Instant::now();
+            held.heard = held.used;
             let conversation = &mut held.conversation;
             conversation.updated_at = SystemTime::now();
             // Turns may end in another order than they began in.
@@ -189,14 +207,34 @@ impl Store for Memory {
         tenant: &Tenant,
         id: &str,
         turn: u32,
-        feedback: (Rating, String),
-    ) -> Result<Uuid, Error> {
+        feedback: Feedback,
+    ) -> Result<(Uuid, Option<Change>), Error> {
         self.with(tenant, id, |held| {
+            held.heard = Instant::now();
             let turns = &mut held.conversation.turns;
-            let turn = turns.iter_mut().find(|t| t.number == turn).ok_or(Error::NoTurn)?;
-            turn.feedback = Some(feedback);
-            Ok(turn.record)
+            let at = turns.iter().position(|t| t.number == turn).ok_or(Error::NoTurn)?;
+            let change = turns.last().and_then(|last| held.matter.heard(&feedback, turn, last));
+            turns[at].feedback = Some(feedback);
+            Ok((turns[at].record, change))
         })
+    }
+
+    async fn assume(&self) -> Vec<(Tenant, String, Change)> {
+        let mut shelves = self.shelves();
+        let mut changes = Vec::new();
+        for (tenant, shelf) in shelves.iter_mut() {
+            for (id, held) in shelf.iter_mut() {
+                // A turn that has not ended says nothing yet.
+                let ended = held.conversation.turns.last();
+                let last = ended.filter(|last| last.number == held.conversation.turn_count);
+                if held.heard.elapsed() >= self.assume_after
+                    && let Some(change) = last.and_then(|last| held.matter.quiet(last))
+                {
+                    changes.push((tenant.clone(), id.clone(), change));
+                }
+            }
+        }
+        changes
     }
 
     async fn forget(&self) {
@@ -262,7 +300,7 @@ mod tests {
         let (store, owner) = (store(10, 10), tenant("a"));
         let id = store.start(&owner, "1").await.unwrap().id;
         let (second, third) = tokio::join!(store.next(&owner, &id), store.next(&owner, &id));
-        assert_ne!(second.unwrap().turn_count, third.unwrap().turn_count);
+        assert_ne!(second.unwrap().0.turn_count, third.unwrap().0.turn_count);
     }
 
     #[tokio::test]

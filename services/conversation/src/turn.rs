@@ -28,7 +28,7 @@ use switchboard_proto::{
     ledger::v1::{RecordKind, Versions},
     policy::v1::{DecideRequest, Direction, Disclosure, InspectRequest, InspectResponse, Source, Verdict},
 };
-use switchboard_text::{context, redaction};
+use switchboard_text::{context, redaction, words};
 use tokio::{sync::mpsc::Sender, time::Instant};
 use tonic::Status;
 
@@ -170,9 +170,14 @@ impl Turn {
         });
         let load = async {
             let tenant = call.tenant()?;
-            let conversation =
-                if new { self.store.start(tenant, id).await } else { self.store.next(tenant, id).await };
-            conversation.map_err(error::status)
+            if new {
+                return self.store.start(tenant, id).await.map_err(error::status);
+            }
+            let (conversation, reopened) = self.store.next(tenant, id).await.map_err(error::status)?;
+            if let Some(change) = reopened {
+                self.recorder.outcome(tenant, id, &change);
+            }
+            Ok(conversation)
         };
         let ((inspected, inspecting_took), (loaded, loading_took)) =
             tokio::join!(timed(inspect), timed(load));
@@ -197,6 +202,7 @@ impl Turn {
     ) -> Option<End> {
         notes.redacted_kinds = hand_off::kinds(&inspected.findings);
         notes.decided("inspect_input", &inspected, Vec::new());
+        notes.checked_without("inspect_input", &inspected.degraded);
         notes.mood = Mood::of(&inspected);
         let (verdict, reason) = (inspected.verdict(), inspected.reason.clone());
         let handed_off = HandOff::asked_by(&inspected);
@@ -310,8 +316,11 @@ impl Turn {
             offer = None;
             end = self.phrase(Outcome::Unanswered, "the hand-off could not be recorded", Phrase::NotPassedOn);
         }
-        let disclosures = std::mem::take(&mut notes.disclosures);
-        let last = end.phrase.into_iter().chain(disclosures.into_iter().map(|disclosure| disclosure.text));
+        let disclosures =
+            std::mem::take(&mut notes.disclosures).into_iter().map(|disclosure| disclosure.text);
+        let said = notes.record.reply.clone();
+        // What the reply says by itself is not said again.
+        let last = end.phrase.into_iter().chain(disclosures.filter(|text| !words::says(&said, text)));
         let mut heard = true;
         for text in last {
             let sentence = TurnSentence { text, ..TurnSentence::default() };
@@ -406,6 +415,7 @@ impl Notes {
             ("redacted", hand_off::kinds(&inspected.findings).join(", ")),
             ("signals", hand_off::kinds(&inspected.signals).join(", ")),
             ("sentiment", format!("{:.2}", inspected.sentiment)),
+            ("without", inspected.degraded.join(", ")),
         ];
         facts.extend(about);
         let versions = Versions { policy: inspected.bundle.clone(), ..Versions::default() };
@@ -429,11 +439,23 @@ impl Notes {
         self.route = Some(route);
     }
 
-    /// Notes what must be said before the turn ends.
-    fn disclose(&mut self, disclosures: Vec<Disclosure>) {
+    /// Notes what must be said before the turn ends; whether any of it is new.
+    fn disclose(&mut self, disclosures: Vec<Disclosure>) -> bool {
+        let before = self.disclosures.len();
         for disclosure in disclosures {
             if !self.disclosures.iter().any(|known| known.text == disclosure.text) {
                 self.disclosures.push(disclosure);
+            }
+        }
+        self.disclosures.len() > before
+    }
+
+    /// Notes that a check went without detectors that it should have had.
+    fn checked_without(&mut self, stage: &str, detectors: &[String]) {
+        for detector in detectors {
+            let told = format!("{stage}: without {detector}");
+            if !self.degraded.contains(&told) {
+                self.degraded.push(told);
             }
         }
     }

@@ -23,8 +23,8 @@ pub struct Config {
     /// Folder for signed heads, which are compared with the store when it is verified: keep it where who
     /// can change the store cannot write. Empty takes `heads`.
     pub heads: PathBuf,
-    /// Folder that exports go to. Empty takes `export`.
-    pub export: PathBuf,
+    /// Where exports go.
+    pub export: ExportConfig,
     /// The Ed25519 key that checkpoints are signed with: 64 hexadecimal digits, the private key of RFC 8032.
     pub signing_key: Secret,
     /// File that holds it, in place of `signing_key`. Empty takes `keys/signing.key`, which is made
@@ -44,6 +44,30 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// How much may wait to be written.
     pub queue: QueueConfig,
+}
+
+/// The section `[ledger.export]`: a folder, or a bucket of a store that speaks S3.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportConfig {
+    /// Folder that exports go to. Empty takes `export` in the ledger's folder, unless there is a `url`.
+    pub folder: PathBuf,
+    /// Bucket that exports go to in place of a folder, and what stands before their names there:
+    /// `s3://bucket` or `s3://bucket/prefix`.
+    pub url: String,
+    /// URL of the store, such as `https://minio.example:9000`; empty takes Amazon's of `region`.
+    pub endpoint: String,
+    /// The bucket's region. Stores that have none take any.
+    pub region: String,
+    /// Whether `endpoint` may be of plain `http` elsewhere than on this machine: who listens there reads
+    /// what is exported.
+    pub allow_http: bool,
+    /// PEM file of certificates to trust for `endpoint`, besides the system's.
+    pub certificates: PathBuf,
+    /// Who writes: `access-key-id:secret-access-key`, and `:session-token` where there is one.
+    pub credentials: Secret,
+    /// File that holds it, in place of `credentials`; read at each export.
+    pub credentials_file: PathBuf,
 }
 
 /// The section `[ledger.checkpoint]`: a checkpoint is signed when either is reached.
@@ -74,7 +98,7 @@ impl Default for Config {
             postgres_file: PathBuf::new(),
             postgres_connections: 8,
             heads: PathBuf::new(),
-            export: PathBuf::new(),
+            export: ExportConfig::default(),
             signing_key: Secret::new(String::new()),
             signing_key_file: PathBuf::new(),
             trusted_keys: Vec::new(),
@@ -82,6 +106,104 @@ impl Default for Config {
             master_keys_file: PathBuf::new(),
             checkpoint: CheckpointConfig::default(),
             queue: QueueConfig::default(),
+        }
+    }
+}
+
+impl Default for ExportConfig {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            url: String::new(),
+            endpoint: String::new(),
+            region: "us-east-1".to_owned(),
+            allow_http: false,
+            certificates: PathBuf::new(),
+            credentials: Secret::new(String::new()),
+            credentials_file: PathBuf::new(),
+        }
+    }
+}
+
+/// What credentials look like.
+pub(crate) const CREDENTIALS_ALLOWED: &str =
+    "access-key-id:secret-access-key, and :session-token where there is one";
+
+impl ExportConfig {
+    /// The bucket, and what stands before names in it; `None` for a folder or a URL that is none.
+    pub(crate) fn bucket(&self) -> Option<(&str, &str)> {
+        let rest = self.url.strip_prefix("s3://")?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let fits = (3..=63).contains(&bucket.len())
+            && bucket.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
+        (fits && prefix.len() <= 512 && object_store::path::Path::parse(prefix).is_ok())
+            .then_some((bucket, prefix))
+    }
+
+    /// Id, secret and session token, which may be empty.
+    pub(crate) fn credentials(given: &Secret) -> Option<[&str; 3]> {
+        let mut parts = given.expose().splitn(3, ':');
+        let found = [parts.next()?, parts.next()?, parts.next().unwrap_or_default()];
+        let usable = |part: &str| part.bytes().all(|byte| byte.is_ascii_graphic());
+        (!found[0].is_empty() && !found[1].is_empty() && found.into_iter().all(usable)).then_some(found)
+    }
+
+    /// Checks what can be checked without a file.
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        secret("ledger.export.credentials", &self.credentials, &self.credentials_file)?;
+        let given = !self.credentials.expose().is_empty();
+        if given && Self::credentials(&self.credentials).is_none() {
+            return Err(Invalid::new("ledger.export.credentials", &self.credentials, CREDENTIALS_ALLOWED));
+        }
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if !(1..=64).contains(&self.region.len()) || !self.region.bytes().all(name) {
+            return Err(Invalid::new("ledger.export.region", &self.region, "a region such as eu-central-1"));
+        }
+        self.check_endpoint()?;
+        if self.url.is_empty() {
+            return Ok(());
+        }
+        if self.bucket().is_none() {
+            return Err(Invalid::new(
+                "ledger.export.url",
+                &self.url,
+                "empty, or s3://bucket or s3://bucket/prefix",
+            ));
+        }
+        if !self.folder.as_os_str().is_empty() {
+            let value = self.folder.display();
+            return Err(Invalid::new("ledger.export.folder", value, "empty where ledger.export.url is set"));
+        }
+        if !given && self.credentials_file.as_os_str().is_empty() {
+            let allowed = format!("{CREDENTIALS_ALLOWED}, where ledger.export.url is set");
+            return Err(Invalid::new("ledger.export.credentials", "empty", allowed));
+        }
+        Ok(())
+    }
+
+    fn check_endpoint(&self) -> Result<(), Invalid> {
+        if self.endpoint.is_empty() {
+            return Ok(());
+        }
+        let refused = |allowed: &str| Err(Invalid::new("ledger.export.endpoint", &self.endpoint, allowed));
+        let uri = self.endpoint.parse::<http::Uri>().ok();
+        let Some(uri) = uri.filter(|uri| uri.path() == "/" && uri.query().is_none()) else {
+            return refused("empty, or a URL such as https://minio.example:9000");
+        };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let here = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        match uri.scheme_str() {
+            Some("https") if !host.is_empty() => Ok(()),
+            Some("http") if !host.is_empty() && (here || self.allow_http) => Ok(()),
+            Some("http") if !host.is_empty() => {
+                refused("https, or http on this machine, or http elsewhere with ledger.export.allow_http")
+            }
+            _ => refused("empty, or a URL such as https://minio.example:9000"),
         }
     }
 }
@@ -120,6 +242,7 @@ impl Config {
                 return Err(Invalid::new("ledger.trusted_keys", key, "64 hexadecimal digits each"));
             }
         }
+        self.export.check()?;
         within("ledger.postgres_connections", self.postgres_connections, 2..=100)?;
         within("ledger.checkpoint.records", self.checkpoint.records, 1..=1_000_000)?;
         let every = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
@@ -156,7 +279,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_allowed_is_named_and_a_secret_is_not_told() {
         type Change = fn(&mut Config);
-        let bad: [(&str, Change); 9] = [
+        let bad: [(&str, Change); 15] = [
             ("ledger.signing_key", |config| config.signing_key = Secret::new("abc".into())),
             ("ledger.master_keys", |config| config.master_keys = Secret::new("one:abc".into())),
             ("ledger.master_keys", |config| config.master_keys = Secret::new("***".into())),
@@ -165,6 +288,16 @@ mod tests {
             ("ledger.checkpoint.records", |config| config.checkpoint.records = 0),
             ("ledger.checkpoint.every", |config| config.checkpoint.every = Duration::ZERO),
             ("ledger.queue.bytes", |config| config.queue.bytes = 1),
+            ("ledger.export.url", |config| config.export.url = "s3://b".into()),
+            ("ledger.export.credentials", |config| config.export.url = "s3://bucket/some/where".into()),
+            ("ledger.export.credentials", |config| config.export.credentials = Secret::new("abc".into())),
+            ("ledger.export.region", |config| config.export.region = "".into()),
+            ("ledger.export.endpoint", |config| config.export.endpoint = "http://minio.example:9000".into()),
+            ("ledger.export.folder", |config| {
+                config.export.url = "s3://bucket".into();
+                config.export.credentials = Secret::new("id:abc".into());
+                config.export.folder = "here".into();
+            }),
             ("ledger.postgres_file", |config| {
                 config.postgres = Secret::new("postgres://here".into());
                 config.postgres_file = "url".into();
@@ -176,6 +309,35 @@ mod tests {
             let invalid = config.check().unwrap_err();
             assert_eq!(invalid.key, key);
             assert!(!invalid.to_string().contains("abc"), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_this_machine_unless_said_otherwise() {
+        let allowed = |endpoint: &str, allow_http| {
+            let export = ExportConfig { endpoint: endpoint.into(), allow_http, ..ExportConfig::default() };
+            export.check().is_ok()
+        };
+        for endpoint in ["http://127.0.0.1:9000", "http://localhost", "http://[::1]:1", "https://s3.example/"]
+        {
+            assert!(allowed(endpoint, false), "{endpoint}");
+        }
+        assert!(!allowed("http://10.0.0.1", false) && allowed("http://10.0.0.1", true));
+        for endpoint in ["ftp://a", "s3.example", "https://a/b", "https://a/?b"] {
+            assert!(!allowed(endpoint, true), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn credentials_may_have_a_session_token() {
+        let given = |text: &str| {
+            let secret = Secret::new(text.into());
+            ExportConfig::credentials(&secret).map(|parts| parts.map(str::to_owned))
+        };
+        assert_eq!(given("id:a/b+c="), Some(["id", "a/b+c=", ""].map(str::to_owned)));
+        assert_eq!(given("id:secret:to:ken"), Some(["id", "secret", "to:ken"].map(str::to_owned)));
+        for bad in ["", "id", "id:", ":secret", "id:sec ret"] {
+            assert_eq!(given(bad), None, "{bad}");
         }
     }
 }

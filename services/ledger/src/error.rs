@@ -42,10 +42,26 @@ pub enum Error {
         /// What was asked for.
         what: &'static str,
     },
-    /// Exports cannot be written: make the place of `ledger.export` writable.
+    /// Exports cannot be written: make the folder of `ledger.export` writable.
     #[error("the export cannot be written: {detail}")]
     Export {
         /// What the place said.
+        detail: String,
+    },
+    /// The store that exports go to refuses them: put the key right, or what it points to.
+    #[error("the export cannot be written; {key}: {detail}")]
+    Place {
+        /// The key of the configuration.
+        key: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The store that exports go to is away. Safe to try again: the same records go to the same files.
+    #[error("the export cannot be written now; {key}: {detail}")]
+    PlaceAway {
+        /// The key that says where it is.
+        key: &'static str,
+        /// What was tried.
         detail: String,
     },
     /// Too much waits to be written; nothing of this request was. Safe to try again.
@@ -147,12 +163,15 @@ impl Fault for Error {
             Self::Erased
             | Self::NotCovered { .. }
             | Self::Export { .. }
+            | Self::Place { .. }
             | Self::Newer { .. }
             | Self::InUse { .. }
             | Self::File { .. }
             | Self::Key { .. } => Kind::Precondition,
             Self::Overloaded => Kind::Overloaded,
-            Self::Full | Self::Away { .. } | Self::Unkept | Self::Stopping => Kind::Unavailable,
+            Self::Full | Self::Away { .. } | Self::PlaceAway { .. } | Self::Unkept | Self::Stopping => {
+                Kind::Unavailable
+            }
             Self::Storage { .. }
             | Self::Damaged { .. }
             | Self::DamagedHead
@@ -173,7 +192,7 @@ impl Fault for Error {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Full | Self::Unkept => Some(Duration::from_secs(10)),
+            Self::Full | Self::Unkept | Self::PlaceAway { .. } => Some(Duration::from_secs(10)),
             Self::Overloaded => Some(Duration::from_millis(200)),
             Self::Away { .. } | Self::Stopping => Some(Duration::from_secs(1)),
             _ => None,

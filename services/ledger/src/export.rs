@@ -1,15 +1,17 @@
-//! The open part of records as Parquet files, for a data lake.
+//! The open part of records as Parquet files, for a data lake: in a folder or a bucket.
 //!
 //! `tenant=<tenant>/day=<day>/records-<first sequence>.parquet`, by day of the ledger's clock in UTC, and
 //! never across [`BLOCK`] sequences, so that the same records go to the same files and a later export
 //! replaces the last one of an earlier one by more. `tenant=<tenant>/manifest-<sequence>.json` names the
 //! checkpoint that covers them, and of each file its records and SHA-256. Sealed bytes stay where they are.
 
-use std::{path::PathBuf, sync::Arc};
+mod place;
+#[cfg(test)]
+mod tests;
 
-use futures::TryFutureExt as _;
+use std::sync::Arc;
+
 use mesh::Tenant;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, local::LocalFileSystem, path::Path};
 use parquet::{
     basic::Compression,
     data_type::{ByteArray, ByteArrayType, Int64Type},
@@ -21,6 +23,7 @@ use serde::Serialize;
 use switchboard_mesh as mesh;
 use switchboard_proto::ledger::v1::ExportSummary;
 
+pub(crate) use self::place::Place;
 use crate::{
     chain::{self, sha256},
     error::Error,
@@ -80,11 +83,10 @@ struct Written {
 /// first sequence of the block of `from`. `progress` is told how many records of how many were written.
 ///
 /// # Errors
-/// `NotCovered` without a checkpoint, `Export` when the folder cannot be written, `Damaged` when a record
-/// cannot be read.
+/// `NotCovered` without a checkpoint, those of [`Place::put`], `Damaged` when a record cannot be read.
 pub(crate) async fn export(
     store: &dyn Store,
-    folder: &std::path::Path,
+    place: &Place,
     tenant: &Tenant,
     from: u64,
     progress: &mut (dyn FnMut(u64, u64) + Send),
@@ -95,7 +97,6 @@ pub(crate) async fn export(
         .ok_or(Error::NotCovered { what: "the records" })?;
     let first = (from.max(1) - 1) / BLOCK * BLOCK + 1;
     let total = checkpoint.sequence + 1 - first;
-    let place = open(folder.to_owned()).await?;
     let mut files = Vec::new();
     let mut file: Vec<Row> = Vec::new();
     let (mut next, mut done) = (first, 0);
@@ -117,7 +118,7 @@ pub(crate) async fn export(
             });
             if !fits {
                 done += file.len() as u64;
-                files.push(write(&*place, tenant, std::mem::take(&mut file)).await?);
+                files.push(write(place, tenant, std::mem::take(&mut file)).await?);
                 progress(done, total);
             }
             file.push(row);
@@ -125,7 +126,7 @@ pub(crate) async fn export(
     }
     if !file.is_empty() {
         done += file.len() as u64;
-        files.push(write(&*place, tenant, file).await?);
+        files.push(write(place, tenant, file).await?);
         progress(done, total);
     }
     let names = files.iter().map(|file| file.path.clone()).collect();
@@ -140,7 +141,7 @@ pub(crate) async fn export(
     let path = format!("tenant={tenant}/manifest-{:020}.json", checkpoint.sequence);
     let text =
         serde_json::to_vec_pretty(&manifest).map_err(|error| Error::Export { detail: error.to_string() })?;
-    put(&*place, &path, text).await?;
+    place.put(&path, text).await?;
     Ok(ExportSummary {
         records: done,
         files: names,
@@ -153,26 +154,8 @@ fn day(row: &Row) -> i64 {
     row.columns.ledger_time.div_euclid(DAY)
 }
 
-async fn open(folder: PathBuf) -> Result<Arc<dyn ObjectStore>, Error> {
-    let opened = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        LocalFileSystem::new_with_prefix(&folder).map_err(|error| error.to_string())
-    });
-    let opened = opened.await.map_err(|_| Error::Lost)?;
-    opened.map(|place| Arc::new(place) as Arc<dyn ObjectStore>).map_err(|detail| Error::Export { detail })
-}
-
-async fn put(place: &dyn ObjectStore, path: &str, bytes: Vec<u8>) -> Result<(), Error> {
-    // A file is there as a whole or not at all.
-    place
-        .put(&Path::from(path), PutPayload::from(bytes))
-        .map_ok(|_| ())
-        .map_err(|error| Error::Export { detail: error.to_string() })
-        .await
-}
-
 /// Writes one file; the rows are of one day.
-async fn write(place: &dyn ObjectStore, tenant: &Tenant, rows: Vec<Row>) -> Result<Written, Error> {
+async fn write(place: &Place, tenant: &Tenant, rows: Vec<Row>) -> Result<Written, Error> {
     let (first, last) = match (rows.first(), rows.last()) {
         (Some(first), Some(last)) => (first.sequence, last.sequence),
         _ => return Err(Error::Lost),
@@ -182,7 +165,7 @@ async fn write(place: &dyn ObjectStore, tenant: &Tenant, rows: Vec<Row>) -> Resu
     let made = tokio::task::spawn_blocking(move || parquet(&rows));
     let bytes = made.await.map_err(|_| Error::Lost)??;
     let (size, hash) = (bytes.len(), hex::encode(&sha256(&[&bytes])));
-    put(place, &path, bytes).await?;
+    place.put(&path, bytes).await?;
     Ok(Written { path, records, first_sequence: first, last_sequence: last, bytes: size, sha256: hash })
 }
 
@@ -263,74 +246,4 @@ fn columns(rows: &[Row]) -> Result<Vec<Column>, Error> {
         texts(&attributes),
         Column::Texts(rows.iter().map(|row| ByteArray::from(hex::encode(&row.hash).into_bytes())).collect()),
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use parquet::{
-        file::reader::{FileReader as _, SerializedFileReader},
-        record::RowAccessor as _,
-    };
-
-    use super::*;
-    use crate::{
-        checkpoint::Signer,
-        plan::{
-            Batch,
-            tests::{draft, masters},
-        },
-        store::sqlite::Sqlite,
-    };
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (day, expected) in
-            [(0, "1970-01-01"), (-1, "1969-12-31"), (11_016, "2000-02-29"), (20_785, "2026-11-28")]
-        {
-            assert_eq!(date(day), expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn files_are_by_day_and_hold_the_open_part_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Sqlite::open(folder.path(), masters()).unwrap();
-        let tenant = Tenant::try_new("acme").unwrap();
-        let mut head = None;
-        for number in 0..5u8 {
-            let mut one = draft(u128::from(number));
-            (one.subject, one.sealed) = ("s".into(), b"words of a customer".to_vec());
-            let batch = Batch { tenant: tenant.clone(), drafts: vec![one] };
-            let now = if number < 3 { DAY * 20_000 } else { DAY * 20_001 };
-            let mut appended = store.append(vec![batch], now).await.unwrap();
-            head = appended.moves.pop();
-        }
-        let out = folder.path().join("export");
-        let none = export(&store, &out, &tenant, 0, &mut |_, _| ()).await;
-        assert!(matches!(none, Err(Error::NotCovered { .. })));
-        let signed = Signer::try_new(&[1; 32]).unwrap().sign("acme", &head.unwrap().head, 0);
-        store.add_checkpoints(vec![signed]).await.unwrap();
-        let mut told = Vec::new();
-        let summary =
-            export(&store, &out, &tenant, 0, &mut |done, total| told.push((done, total))).await.unwrap();
-        assert_eq!(told, [(3, 5), (5, 5)]);
-        assert_eq!((summary.records, summary.files.len(), summary.checkpoint_sequence), (5, 2, 5));
-        assert_eq!(summary.files[0], "tenant=acme/day=2024-10-04/records-00000000000000000001.parquet");
-        let bytes = std::fs::read(out.join(&summary.files[1])).unwrap();
-        assert!(!bytes.windows(9).any(|part| part == b"customer "));
-        let manifest = std::fs::read_to_string(out.join(&summary.manifest)).unwrap();
-        assert!(manifest.contains(&hex::encode(&sha256(&[&bytes]))));
-        let reader =
-            SerializedFileReader::new(std::fs::File::open(out.join(&summary.files[1])).unwrap()).unwrap();
-        let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
-        assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].get_long(0).unwrap(), 4);
-        assert_eq!(rows[0].get_string(1).unwrap(), &draft(3).id.to_string());
-        assert_eq!(rows[0].get_string(2).unwrap(), "route");
-        assert_eq!(rows[0].get_string(14).unwrap(), r#"{"why":"cheapest"}"#);
-        // The same records, the same files.
-        let again = export(&store, &out, &tenant, 3, &mut |_, _| ()).await.unwrap();
-        assert_eq!(again.files, summary.files);
-        assert_eq!(std::fs::read(out.join(&summary.files[1])).unwrap(), bytes);
-    }
 }

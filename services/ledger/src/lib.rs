@@ -112,7 +112,16 @@ async fn open(config: Config, ctx: &mesh::Context) -> Result<Shared, Error> {
     };
     let (writer, task) = Writer::new(engine, &config.queue, ctx.stop.clone());
     ctx.tasks.spawn(task);
-    Ok(Shared { store, writer, masters: opening, trusted, heads: places.heads, export: places.export })
+    let Places { heads, export } = places;
+    Ok(Shared {
+        store,
+        writer,
+        masters: opening,
+        trusted,
+        heads,
+        export: config.export,
+        export_folder: export,
+    })
 }
 
 /// Wraps keys anew that an earlier master key wraps.
@@ -146,6 +155,7 @@ fn url(config: &Config) -> Result<Option<String>, Error> {
 /// Where what is not the store lies.
 struct Places {
     heads: PathBuf,
+    /// For exports, unless the configuration has another place.
     export: PathBuf,
 }
 
@@ -154,6 +164,6 @@ impl Places {
         let or = |given: &Path, usual: &str| {
             if given.as_os_str().is_empty() { folder.join(usual) } else { given.to_owned() }
         };
-        Self { heads: or(&config.heads, "heads"), export: or(&config.export, "export") }
+        Self { heads: or(&config.heads, "heads"), export: folder.join("export") }
     }
 }

@@ -1,7 +1,7 @@
 //! A Merkle tree over the hashes of a tenant's records, as RFC 6962 has it.
 //!
 //! A [`Frontier`] is all that a growing tree needs: the roots of its complete subtrees, from the largest on.
-//! [`proof`] makes the audit path of one leaf, and [`verify`] checks one, which needs no tree.
+//! [`Prover`] makes the audit path of one leaf, and [`verify`] checks one, which needs no tree.
 //!
 //! # Source
 //! RFC 6962, sections 2.1 and 2.1.1; the check is RFC 9162, section 2.1.3.2.

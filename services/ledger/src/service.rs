@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     chain::Hash,
     checkpoint::Trusted,
+    config::ExportConfig,
     draft, encode,
     error::Error,
     export,
@@ -50,8 +51,9 @@ pub(crate) struct Shared {
     pub(crate) trusted: Trusted,
     /// Folder of the heads outside the store.
     pub(crate) heads: PathBuf,
-    /// Folder of exports.
-    pub(crate) export: PathBuf,
+    /// Where exports go, and the folder for them where it says none.
+    pub(crate) export: ExportConfig,
+    pub(crate) export_folder: PathBuf,
 }
 
 impl Shared {
@@ -271,8 +273,8 @@ impl LedgerService for Service {
                 let part = v1::export_response::Part::Progress(v1::ExportProgress { records, total });
                 let _ = sender.try_send(Ok(ExportResponse { part: Some(part) }));
             };
-            let summary =
-                export::export(&*shared.store, &shared.export, &tenant, from, &mut progress).await?;
+            let place = export::Place::open(&shared.export, &shared.export_folder).await?;
+            let summary = export::export(&*shared.store, &place, &tenant, from, &mut progress).await?;
             Ok(ExportResponse { part: Some(v1::export_response::Part::Summary(summary)) })
         })))
     }

@@ -84,6 +84,9 @@ impl Turn {
                 notes.decided("inspect_evidence", found, vec![("passage", of)]);
             }
         }
+        for found in looked.iter().flatten() {
+            notes.checked_without("inspect_evidence", &found.degraded);
+        }
         for hit in hits.iter_mut() {
             // Nobody else needs it.
             hit.surroundings = String::new();

@@ -179,7 +179,11 @@ impl Turn {
             text,
             direction: Direction::Output.into(),
             conversation_id: notes.conversation_id.clone(),
-            locale: self.input.locale.clone(),
+            // A customer is answered in the language that they write in, unless they told another.
+            locale: match self.input.locale.as_str() {
+                "" => notes.mood.sure_language().to_owned(),
+                told => told.to_owned(),
+            },
             channel: self.input.channel_name().to_owned(),
             product: self.input.product.clone(),
             jurisdiction: self.input.jurisdiction.clone(),
@@ -196,18 +200,16 @@ impl Turn {
         checks.took += began.elapsed();
         checks.first.get_or_insert(timing);
         let inspected = inspected.map_err(Read::Unchecked)?;
+        notes.checked_without("inspect_output", &inspected.degraded);
+        let passes = matches!(inspected.verdict(), Verdict::Allow | Verdict::Rewrite | Verdict::Disclose);
+        let new = passes && notes.disclose(inspected.required_disclosures.clone());
         match inspected.verdict() {
             // What every sentence is decided like is noted once, with the turn.
             Verdict::Allow => {}
+            Verdict::Disclose if !new => {}
             _ => notes.decided("inspect_output", &inspected, Vec::new()),
         }
-        match inspected.verdict() {
-            Verdict::Allow | Verdict::Rewrite | Verdict::Disclose => {
-                notes.disclose(inspected.required_disclosures);
-                Ok(inspected.text)
-            }
-            _ => Err(Read::Blocked(inspected)),
-        }
+        if passes { Ok(inspected.text) } else { Err(Read::Blocked(inspected)) }
     }
 
     pub(super) async fn say(

@@ -32,6 +32,20 @@ pub(crate) enum Value {
 }
 
 impl Filter {
+    /// The index that finds least, of those that find in the order of sequences; `None` where the chain itself
+    /// is read in order: for no filter, for several kinds, and for times alone, which are the planner's to weigh.
+    pub(super) fn index(&self) -> Option<&'static str> {
+        [
+            (self.refers_to.is_some(), "ledger_records_refers_to"),
+            (!self.conversation.is_empty(), "ledger_records_conversation"),
+            (!self.turn.is_empty(), "ledger_records_turn"),
+            (!self.subject.is_empty(), "ledger_records_subject"),
+            (self.kinds.len() == 1, "ledger_records_kind"),
+        ]
+        .into_iter()
+        .find_map(|(is_asked, index)| is_asked.then_some(index))
+    }
+
     /// What stands in a statement after `WHERE`, made of fixed words alone, and the values for its places
     /// `$1`, `$2` and so on, the first of which is the tenant. `limit` is the last.
     pub(super) fn clauses(&self, tenant: &str, limit: usize) -> (String, Vec<Value>) {

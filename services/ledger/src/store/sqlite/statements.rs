@@ -183,17 +183,28 @@ pub(super) fn scan(
     Ok(rows)
 }
 
+/// The statement that lists what `filter` asks for, and its values.
+fn listing(tenant: &Tenant, filter: &Filter, limit: usize) -> (String, Vec<Value>) {
+    let (clauses, values) = filter.clauses(tenant.as_str(), limit);
+    // Sealed bytes are not listed; a megabyte of them a page would be read for nothing.
+    let columns = COLUMNS.replace("s.bytes", "NULL");
+    // The planner, which knows nothing of how many records a tenant has, would read all of them in order: so
+    // the index is named.
+    let from = filter.index().map_or_else(
+        || FROM.to_owned(),
+        |index| FROM.replacen("ledger_records r", &format!("ledger_records r INDEXED BY {index}"), 1),
+    );
+    (format!("SELECT {columns} FROM {from} WHERE {clauses}"), values)
+}
+
 pub(super) fn query(
     connection: &Connection,
     tenant: &Tenant,
     filter: &Filter,
     limit: usize,
 ) -> rusqlite::Result<Vec<Row>> {
-    let (clauses, values) = filter.clauses(tenant.as_str(), limit);
-    // Sealed bytes are not listed; a megabyte of them a page would be read for nothing.
-    let columns = COLUMNS.replace("s.bytes", "NULL");
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {columns} FROM {FROM} WHERE {clauses}"))?;
+    let (listing, values) = listing(tenant, filter, limit);
+    let mut statement = connection.prepare_cached(&listing)?;
     let values = values.into_iter().map(|value| match value {
         Value::Text(text) => rusqlite::types::Value::Text(text),
         Value::Bytes(bytes) => rusqlite::types::Value::Blob(bytes),
@@ -334,4 +345,63 @@ pub(super) fn tenants(connection: &Connection) -> rusqlite::Result<Vec<Tenant>> 
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
     let names: Vec<String> = names.collect::<rusqlite::Result<_>>()?;
     Ok(names.iter().filter_map(|name| Tenant::try_new(name).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use switchboard_proto::ledger::v1::RecordKind;
+
+    use super::*;
+
+    /// How SQLite reads records for `filter`, and whether it sorts them.
+    fn plan(connection: &Connection, filter: &Filter) -> (String, bool) {
+        let (sql, values) = listing(&Tenant::try_new("acme").unwrap(), filter, 50);
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        assert_eq!(statement.parameter_count(), values.len());
+        let steps = statement.query_map(params_from_iter(values.iter().map(|_| 1)), |row| row.get(3));
+        let steps: Vec<String> = steps.unwrap().map(Result::unwrap).collect();
+        let reads: Vec<_> = steps.iter().filter(|step| step.split(' ').nth(1) == Some("r")).collect();
+        assert_eq!(reads.len(), 1, "{steps:?}");
+        (reads[0].clone(), steps.iter().any(|step| step.contains("TEMP B-TREE")))
+    }
+
+    #[test]
+    fn a_listing_reads_what_it_asks_for_in_order_by_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("../schema.sqlite.sql")).unwrap();
+        let all = Filter::default();
+        let of = |conversation: &str| Filter { conversation: conversation.into(), ..Filter::default() };
+        let kinds = |kinds: &[RecordKind]| Filter { kinds: kinds.to_vec(), ..Filter::default() };
+        let one = [RecordKind::Outcome];
+        let (kind, conversation) = ("INDEX ledger_records_kind (tenant=? AND kind=?", "conversation=?");
+        let cases = [
+            (of("c"), conversation),
+            (Filter { after: Some(9), ..of("c") }, "conversation=? AND sequence<?)"),
+            (Filter { turn: "1".into(), kinds: one.to_vec(), since: Some(1), ..of("c") }, conversation),
+            (Filter { turn: "1".into(), ..all.clone() }, "turn=?"),
+            (Filter { subject: "s".into(), kinds: one.to_vec(), ..all.clone() }, "subject=?"),
+            (Filter { refers_to: Some(Uuid::nil()), ..of("c") }, "refers_to=?"),
+            (kinds(&one), kind),
+            (Filter { since: Some(1), after: Some(9), ..kinds(&one) }, kind),
+            // The chain in its order.
+            (kinds(&[RecordKind::Outcome, RecordKind::Feedback]), "PRIMARY KEY (tenant=?"),
+            (Filter { since: Some(1), ..all.clone() }, "PRIMARY KEY (tenant=?"),
+            (all.clone(), "PRIMARY KEY (tenant=?"),
+            // A time that begins and ends is read by itself, and sorted: clocks are set, sequences are not.
+            (
+                Filter { since: Some(1), until: Some(2), ..all },
+                "INDEX ledger_records_time (tenant=? AND ledger_time",
+            ),
+        ];
+        for (filter, expected) in cases {
+            for oldest_first in [false, true] {
+                let filter = Filter { oldest_first, ..filter.clone() };
+                let (read, sorts) = plan(&connection, &filter);
+                let bound = if oldest_first { "sequence>?" } else { "sequence<?" };
+                let expected = expected.replace("sequence<?", bound);
+                assert!(read.starts_with("SEARCH r") && read.contains(&expected), "{filter:?}: {read}");
+                assert_eq!(sorts, read.contains("ledger_time"), "{filter:?}");
+            }
+        }
+    }
 }
