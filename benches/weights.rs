@@ -124,7 +124,7 @@ fn speed(forms: &[Form]) -> Result<()> {
                 };
                 let cells = bench::run(&Config::default(), &request, |_| ())?;
                 let [cell] = cells.as_slice() else { anyhow::bail!("one combination gives one cell") };
-                let figures = [cell.p50.as_secs_f64() * 1e3, cell.texts_per_second];
+                let figures = [cell.p50.as_secs_f64() * 1e3, cell.per_second];
                 measured.entry((at, case)).or_default().push(figures);
             }
         }

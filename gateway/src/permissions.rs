@@ -119,6 +119,7 @@ const SERVICES: &[Service] = &[
             ("Rerank", Internal),
             ("Generate", Internal),
             ("Transcribe", Internal),
+            ("DetectSpeech", Internal),
             ("Classify", Internal),
             ("ListModels", Internal),
             ("Profile", Internal),

@@ -51,7 +51,7 @@ fn about(model: &Model) -> AboutModel {
         dimensions: dimensions as u32,
         max_tokens: card.max_tokens as u32,
         instances: card.layout.instances as u32,
-        profile: profile.cells().map(|cell| (cell.batch as u32, cell.tokens as u32, cell.seconds)).collect(),
+        profile: profile.iter().map(|cell| (cell.batch as u32, cell.tokens as u32, cell.seconds)).collect(),
         backlog: backlog.as_secs_f64(),
     }
 }

@@ -97,6 +97,31 @@ pub(crate) struct Output {
     pub(crate) each_token: bool,
 }
 
+impl Output {
+    /// Takes the output `name` of `batch`, whose shape is `dims`, for what that says.
+    ///
+    /// # Errors
+    /// When it is neither `[rows, length, width]` nor `[rows, width]`.
+    pub(crate) fn new(
+        name: &str,
+        dims: &[i64],
+        values: Vec<f32>,
+        batch: &Batch,
+    ) -> Result<Self, BackendError> {
+        let sizes: Option<Vec<usize>> = dims.iter().map(|&size| usize::try_from(size).ok()).collect();
+        match sizes.as_deref() {
+            Some(&[rows, length, width]) if rows == batch.rows && length == batch.length => {
+                Ok(Self { values, width, each_token: true })
+            }
+            Some(&[rows, width]) if rows == batch.rows => Ok(Self { values, width, each_token: false }),
+            _ => {
+                let unfit = format!("{name} has shape {dims:?} for {} x {}", batch.rows, batch.length);
+                Err(BackendError::Failed(unfit))
+            }
+        }
+    }
+}
+
 /// What is kept of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {

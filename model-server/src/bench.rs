@@ -8,10 +8,13 @@ use std::{
 
 use crate::{
     Config, Error,
-    backend::{Backend, Batch, Row},
-    library,
-    onnx::{OnnxModel, Placement, Runtime},
-    repository::{self, problem},
+    backend::{Backend, BackendError, Batch, Row},
+    generate::Feed,
+    library, model,
+    onnx::Runtime,
+    placement::Placement,
+    repository::{self, Description, Language, Task, problem},
+    transcribe::{LogMel, Parameters},
     warmup,
 };
 
@@ -51,8 +54,21 @@ pub struct Cell {
     pub p50: Duration,
     /// The 99th percentile of it.
     pub p99: Duration,
-    /// Texts a second over all instances.
-    pub texts_per_second: f64,
+    /// Texts a second over all instances; of a model that writes, tokens a second over all rows.
+    pub per_second: f64,
+    /// Of a model that writes, the median time to the first token after a prompt of `tokens`; the other times are
+    /// then those of one token in each row.
+    pub first_token: Option<Duration>,
+}
+
+/// What makes Whisper's features of mono samples at 16 kHz, as `[bands, frames]` of a window of 30 s.
+pub fn log_mel(bands: usize) -> impl Fn(&[f32]) -> Vec<f32> {
+    let extractor = LogMel::new(Parameters::with_bands(bands));
+    move |samples| {
+        let mut window = vec![0.0; bands * extractor.parameters().frames()];
+        extractor.extract(samples).window(0, &mut window);
+        window
+    }
 }
 
 /// Measures; `on_cell` is told of each combination when it is done.
@@ -72,6 +88,9 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
     if let Some(longer) = lengths.iter().find(|&&length| length > most) {
         return Err(problem(&request.model, format!("reads at most {most} tokens, not {longer}")));
     }
+    if let Task::Generate(language) = &description.task {
+        return writing(config, request, (&description, language), &runtime, &lengths, on_cell);
+    }
     let mut cells = Vec::new();
     let own = &description.settings;
     let (instances, threads) =
@@ -83,8 +102,8 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
             let Some(layout) = layouts.first().copied() else { continue };
             let mut models = Vec::new();
             for _ in 0..layout.instances {
-                let placement = Placement::of(config);
-                models.push(OnnxModel::load(&runtime, &description, placement, layout.threads)?);
+                let placement = Placement::of(config, description.backend);
+                models.push(placement.load(&runtime, &description, layout.threads)?);
             }
             for &batch in &request.batches {
                 for &tokens in &lengths {
@@ -99,6 +118,63 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
                     on_cell(&cell);
                     cells.push(cell);
                 }
+            }
+        }
+    }
+    Ok(cells)
+}
+
+/// Tokens that are written after a prompt before it is read anew.
+const WRITTEN: usize = 32;
+
+/// Measures a model that writes: a prompt read by itself, and tokens written in several rows behind it.
+fn writing(
+    config: &Config,
+    request: &Request,
+    (description, language): (&Description, &Language),
+    runtime: &Runtime,
+    lengths: &[usize],
+    mut on_cell: impl FnMut(&Cell),
+) -> Result<Vec<Cell>, Error> {
+    let failed = |error: BackendError| problem(&description.graph, format!("does not run: {error}"));
+    let longest = lengths.iter().max().copied().unwrap_or(0);
+    let mut cells = Vec::new();
+    for &threads in request.threads.as_deref().unwrap_or(&[config.threads]) {
+        let mut config = Config { threads, ..config.clone() };
+        config.generation.context = longest + WRITTEN + 1;
+        config.generation.slots = request.batches.iter().max().copied().unwrap_or(1);
+        let in_place = description.inspect()?.in_place;
+        let (mut decoder, threads) = model::decoder(description, language, &config, runtime, in_place)?;
+        let shape = decoder.shape();
+        let longest_prompt = shape.context.saturating_sub(WRITTEN + 1);
+        for &batch in request.batches.iter().filter(|batch| **batch <= shape.slots) {
+            for &tokens in lengths.iter().filter(|tokens| **tokens <= longest_prompt) {
+                let ids: Vec<u32> =
+                    (0..tokens).map(|at| (at * 7919 % shape.vocabulary.min(1000)) as u32).collect();
+                let (mut firsts, mut each, mut whole) = (Vec::new(), Vec::new(), Duration::ZERO);
+                let began = Instant::now();
+                while firsts.len() < 2 || began.elapsed().as_secs_f64() < request.seconds {
+                    for slot in 0..batch {
+                        let start = Instant::now();
+                        decoder.step(&[Feed { slot, past: 0, tokens: &ids }]).map_err(failed)?;
+                        firsts.push(start.elapsed());
+                    }
+                    for past in tokens..tokens + WRITTEN {
+                        let feeds: Vec<Feed<'_>> =
+                            (0..batch).map(|slot| Feed { slot, past, tokens: &ids[..1] }).collect();
+                        let start = Instant::now();
+                        decoder.step(&feeds).map_err(failed)?;
+                        each.push(start.elapsed());
+                        whole += start.elapsed();
+                    }
+                }
+                firsts.sort();
+                each.sort();
+                let layout = warmup::Layout { instances: 1, threads };
+                let first_token = firsts.get(firsts.len() / 2).copied();
+                let cell = Cell { tokens, first_token, ..Times { each, whole }.cell(layout, batch) };
+                on_cell(&cell);
+                cells.push(cell);
             }
         }
     }
@@ -121,13 +197,14 @@ impl Times {
             tokens: 0,
             p50: at(0.5),
             p99: at(0.99),
-            texts_per_second: (self.each.len() * batch) as f64 / self.whole.as_secs_f64(),
+            per_second: (self.each.len() * batch) as f64 / self.whole.as_secs_f64(),
+            first_token: None,
         }
     }
 }
 
 fn measure(
-    models: &mut [OnnxModel],
+    models: &mut [Box<dyn Backend>],
     batch: &Batch,
     seconds: f64,
 ) -> Result<Times, crate::backend::BackendError> {
@@ -135,7 +212,7 @@ fn measure(
         model.run(batch)?;
     }
     let began = Instant::now();
-    let worker = |model: &mut OnnxModel| {
+    let worker = |model: &mut Box<dyn Backend>| {
         let mut times = Vec::new();
         while times.is_empty() || began.elapsed().as_secs_f64() < seconds {
             let start = Instant::now();

@@ -19,8 +19,15 @@ use crate::{
 };
 
 /// What makes a folder a model's, rather than a folder of models.
-const MARKS: [&str; 6] =
-    ["config.json", "tokenizer.json", "model.toml", "model.onnx", "onnx/model.onnx", "model.safetensors"];
+const MARKS: [&str; 7] = [
+    "config.json",
+    "tokenizer.json",
+    "model.toml",
+    "model.onnx",
+    "onnx/model.onnx",
+    "model.pt",
+    "model.safetensors",
+];
 
 /// A model's folder, and what became of looking at it.
 #[derive(Debug)]
@@ -34,13 +41,13 @@ pub struct Checked {
 /// What was found in a model's folder.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// `embed`, `rerank` or `classify`.
+    /// `embed`, `rerank`, `classify`, `transcribe` or `detect-speech`.
     pub task: &'static str,
     /// What kind of it, such as `mean pooling` or `cross-encoder`.
     pub kind: &'static str,
     /// The family that `config.json` names, such as `bert`.
     pub model_type: String,
-    /// The ONNX file, relative to the folder.
+    /// The ONNX or TorchScript file, relative to the folder.
     pub file: PathBuf,
     /// Bytes of the weights.
     pub bytes: u64,
@@ -107,7 +114,7 @@ pub fn folder(config: &Config, folder: &Path) -> Result<Checked, Error> {
         let loaded = Loaded::new(&description, config, &runtime)?;
         let card = loaded.card();
         Ok(Found {
-            dimensions: Some(card.dimensions),
+            dimensions: Some(card.dimensions).filter(|dimensions| *dimensions > 0),
             max_tokens: card.max_tokens,
             fingerprint: Some(card.fingerprint.clone()),
             ..Found::new(config, &description, loaded.inspection())
@@ -155,6 +162,12 @@ impl Found {
             Task::Embed { normalize, .. } => (Some(*normalize), most),
             Task::LateInteraction(late) => (None, late.document_tokens.min(most)),
             Task::CrossEncoder | Task::Sequence { .. } | Task::Tokens { .. } => (None, most),
+            Task::Transcribe(whisper) => (None, whisper.target_positions),
+            Task::DetectSpeech => (None, 0),
+            Task::Generate(language) => {
+                let own = settings.context.unwrap_or(config.generation.context);
+                (None, own.min(language.positions))
+            }
         };
         let dimensions = match task {
             Task::Embed { .. } if settings.output.is_some() => last_dimension(graph, settings),
@@ -162,6 +175,7 @@ impl Found {
             Task::CrossEncoder => Some(1),
             Task::LateInteraction(_) => last_dimension(graph, settings),
             Task::Sequence { labels, .. } | Task::Tokens { labels } => Some(labels.len()),
+            Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => None,
         };
         Self {
             task: task.name(),

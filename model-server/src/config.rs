@@ -38,6 +38,9 @@ pub struct Config {
     pub max_tokens: usize,
     /// Tokens of one batch, padding included. A small batch keeps the wait of the next one short.
     pub max_batch_tokens: usize,
+    /// The longest sound of a request.
+    #[serde(with = "humantime_serde")]
+    pub max_audio: Duration,
     /// Texts that may wait for a model, or be in work; a request beyond that is refused.
     pub queue: usize,
     /// Part of the time of more urgent classes that class chat is sure of while it waits, 0 to 1.
@@ -46,6 +49,39 @@ pub struct Config {
     pub batch_share: f64,
     /// Whether callers may load, reload and unload models.
     pub model_control: bool,
+    /// What models that write may take.
+    pub generation: GenerationConfig,
+}
+
+/// The section `[inference.generation]`: what each model that writes may take.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct GenerationConfig {
+    /// Tokens of a prompt and of what is written after it, 64 to 1,048,576. Never more than the model's own limit,
+    /// or than the memory for keys and values suffices for.
+    pub context: usize,
+    /// Texts that are continued side by side, 1 to 256; fewer where the memory suffices for fewer.
+    pub slots: usize,
+    /// MiB of keys and values of all texts together, 1 to 1,048,576. They are taken when the model is loaded,
+    /// where its layout allows that.
+    pub cache_mib: u64,
+    /// Prompts that may wait or be under way, 4 to 65,536; one beyond that is refused.
+    pub queue: usize,
+}
+
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        Self { context: 4096, slots: 8, cache_mib: 1024, queue: 256 }
+    }
+}
+
+impl GenerationConfig {
+    fn check(&self) -> Result<(), Invalid> {
+        within("inference.generation.context", self.context, 64..=1 << 20)?;
+        within("inference.generation.slots", self.slots, 1..=256)?;
+        within("inference.generation.cache_mib", self.cache_mib, 1..=1 << 20)?;
+        within("inference.generation.queue", self.queue, 4..=1 << 16)
+    }
 }
 
 /// What computes.
@@ -76,10 +112,12 @@ impl Default for Config {
             // On two cores MiniLM's throughput is flat from 512 tokens on, and such a batch takes
             // some 90 ms; a larger one would only make others wait for longer.
             max_batch_tokens: 512,
+            max_audio: Duration::from_secs(30),
             queue: 4096,
             chat_share: 0.2,
             batch_share: 0.05,
             model_control: false,
+            generation: GenerationConfig::default(),
         }
     }
 }
@@ -97,7 +135,10 @@ impl Config {
         within("inference.warm_up in seconds", self.warm_up.as_secs(), 0..=600)?;
         within("inference.max_tokens", self.max_tokens, 8..=8192)?;
         within("inference.max_batch_tokens", self.max_batch_tokens, self.max_tokens..=1 << 20)?;
+        // Ten minutes of samples are as many bytes as a request may have.
+        within("inference.max_audio in seconds", self.max_audio.as_secs(), 1..=600)?;
         within("inference.queue", self.queue, SMALLEST_QUEUE..=1 << 20)?;
+        self.generation.check()?;
         for (key, share) in
             [("inference.chat_share", self.chat_share), ("inference.batch_share", self.batch_share)]
         {

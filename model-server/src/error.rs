@@ -86,7 +86,7 @@ pub enum Error {
         retry_after: Duration,
     },
     /// The deadline passed, or would have, before the work was done. Allow more time.
-    #[error("the texts cannot be done before the deadline")]
+    #[error("it cannot be done before the deadline")]
     Deadline,
     /// The model has been unloaded, or its engine has ended. Try elsewhere.
     #[error("the model has stopped")]

@@ -97,7 +97,7 @@ impl Reader {
     }
 
     /// The sum over the query's tokens of the best cosine with one of the document's, whose tokens are
-    /// `ids`. Vectors are `width` wide, and the query's [scaled](scaled) already. 0 for a document of which
+    /// `ids`. Vectors are `width` wide, and the query's [scaled] already. 0 for a document of which
     /// no token counts.
     pub(crate) fn score(&self, query: &[f32], document: Vec<f32>, width: usize, ids: &[u32]) -> f32 {
         let document = scaled(document, width);

@@ -1,13 +1,14 @@
 //! A node that runs models: the role `inference`.
 //!
 //! It loads the models of a repository folder, and serves `InferenceService` (`Embed`, `Rerank`,
-//! `Classify`, `ListModels`, `Profile`) over ONNX models of encoders; `Generate` and `Transcribe` answer
-//! FAILED_PRECONDITION until there is a model for their task. Beside it stand the doors that others'
+//! `Classify`, `Transcribe`, `DetectSpeech`, `ListModels`, `Profile`) over ONNX models; `Generate` answers
+//! FAILED_PRECONDITION until there is a model for its task. Beside it stand the doors that others'
 //! clients know: `inference.GRPCInferenceService` (Open Inference Protocol v2) and `tei.v1`. It calls no
 //! other role and keeps no state.
 //!
 //! A request's way: `service` (or a door) checks it, `model` turns its texts into token rows, the
-//! `scheduler` puts rows of many requests together and runs them on a `backend`.
+//! `scheduler` puts rows of many requests together and runs them on a `backend`. Sound goes another way:
+//! `transcribe` and `vad` have a thread for each model, which takes turns on the scheduler's device.
 
 mod about;
 mod backend;
@@ -17,6 +18,7 @@ pub mod check;
 mod config;
 mod doors;
 mod error;
+mod generate;
 mod labels;
 mod late;
 mod library;
@@ -24,6 +26,7 @@ pub mod listing;
 mod metrics;
 mod model;
 mod onnx;
+mod placement;
 mod places;
 mod pooling;
 mod profile;
@@ -33,6 +36,13 @@ mod scheduler;
 mod service;
 mod statistics;
 mod tokenize;
+#[cfg(feature = "torch")]
+mod torch;
+#[cfg(not(feature = "torch"))]
+#[path = "torch/absent.rs"]
+mod torch;
+mod transcribe;
+mod vad;
 mod warmup;
 
 use std::{
@@ -125,6 +135,10 @@ mod setup {
 
     pub(crate) fn model() -> PathBuf {
         cached("models/all-MiniLM-L6-v2")
+    }
+
+    pub(crate) fn listener() -> PathBuf {
+        cached("models/silero-vad")
     }
 
     /// A repository with the model in it, whose files are links that a test may replace.

@@ -1,6 +1,8 @@
 //! Every metric of the role. Times in seconds, names `switchboard_inference_*`. Labels are the model and
 //! the class of whoever caused it; of a batch, of the request that leads it.
 
+pub(crate) mod generation;
+
 use std::{sync::LazyLock, time::Duration};
 
 use opentelemetry::{

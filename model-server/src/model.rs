@@ -1,19 +1,24 @@
-//! A loaded model: its tokenizer, its queue, and what it does with texts. Each task has a file in `model/`;
-//! [`request`] is the way that all of them go.
+//! A loaded model, and what it does. Each task has a file in `model/`; [`request`] is the way that those of
+//! texts go, [`speech`] hands on to the modules that do what they do.
 
 mod classify;
 mod embed;
+mod generate;
 #[cfg(test)]
 mod goldens;
+mod language;
 mod load;
 mod request;
 mod rerank;
+mod speech;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub(crate) use self::{
     classify::ClassifyOptions,
     embed::EmbedOptions,
+    generate::{GenerateOptions, Prompt, Writing},
+    language::decoder,
     load::Loaded,
     request::{Answer, Timing},
 };
@@ -23,11 +28,13 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     error::Error,
     late,
-    profile::Profile,
+    profile::Timed,
     repository::Task,
     scheduler::Queue,
     statistics::Counts,
     tokenize::{Piece, TextTokenizer},
+    transcribe::Transcriber,
+    vad::Listener,
     warmup::Layout,
 };
 
@@ -59,6 +66,19 @@ pub(crate) struct Card {
 /// A model, ready to serve.
 pub(crate) struct Model {
     pub(crate) card: Arc<Card>,
+    part: Part,
+}
+
+/// What does a model's work.
+enum Part {
+    Texts(Texts),
+    Transcriber(Box<Transcriber>),
+    Listener(Box<Listener>),
+    Language(Arc<generate::Language>),
+}
+
+/// What models of texts have.
+struct Texts {
     tokenizer: Arc<TextTokenizer>,
     /// For late interaction.
     reader: Option<Arc<late::Reader>>,
@@ -69,27 +89,70 @@ impl Model {
     /// The tokens of a text, with special ones where `special`.
     ///
     /// # Errors
-    /// When the tokenizer fails, which it should for no text.
+    /// When the tokenizer fails, which it should for no text; `OtherTask` when it reads no texts.
     pub(crate) fn tokenize(&self, text: &str, special: bool) -> Result<Vec<Piece>, Error> {
-        self.tokenizer.pieces(text, special)
+        self.texts()?.tokenizer.pieces(text, special)
     }
 
     /// The text that tokens stand for.
     ///
     /// # Errors
-    /// When the tokenizer fails.
+    /// When the tokenizer fails; `OtherTask` when it reads no texts.
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Error> {
-        self.tokenizer.decode(ids, skip_special)
+        self.texts()?.tokenizer.decode(ids, skip_special)
     }
 
     /// What became of requests so far.
     pub(crate) fn statistics(&self) -> Counts {
-        self.queue.statistics().counts()
+        match &self.part {
+            Part::Texts(texts) => texts.queue.statistics().counts(),
+            Part::Transcriber(transcriber) => transcriber.statistics.counts(),
+            Part::Listener(listener) => listener.statistics.counts(),
+            Part::Language(language) => language.statistics.counts(),
+        }
     }
 
-    /// How long batches take, and how long what waits will.
-    pub(crate) fn profile(&self) -> (Profile, Duration) {
-        self.queue.profile()
+    /// How long batches take, where there is a table of it, and how long what waits will.
+    pub(crate) fn profile(&self) -> (Vec<Timed>, Duration) {
+        match &self.part {
+            Part::Texts(texts) => {
+                let (profile, backlog) = texts.queue.profile();
+                (profile.cells().collect(), backlog)
+            }
+            Part::Transcriber(transcriber) => (Vec::new(), transcriber.backlog()),
+            Part::Listener(_) => (Vec::new(), Duration::ZERO),
+            Part::Language(language) => {
+                let (pace, backlog) = language.queue.pace();
+                (pace.cells().collect(), backlog)
+            }
+        }
+    }
+
+    /// # Errors
+    /// `OtherTask` when it reads no texts.
+    pub(crate) fn reads_texts(&self) -> Result<(), Error> {
+        self.texts().map(drop)
+    }
+
+    fn texts(&self) -> Result<&Texts, Error> {
+        match &self.part {
+            Part::Texts(texts) => Ok(texts),
+            _ => Err(self.other_task("read texts")),
+        }
+    }
+
+    fn transcriber(&self) -> Result<&Transcriber, Error> {
+        match &self.part {
+            Part::Transcriber(transcriber) => Ok(transcriber),
+            _ => Err(self.other_task("transcribe")),
+        }
+    }
+
+    fn listener(&self) -> Result<&Listener, Error> {
+        match &self.part {
+            Part::Listener(listener) => Ok(listener),
+            _ => Err(self.other_task("detect speech")),
+        }
     }
 
     fn other_task(&self, wanted: &'static str) -> Error {

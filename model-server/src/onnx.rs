@@ -1,8 +1,13 @@
-//! The ONNX Runtime backend. No `ort` type leaves this file.
+//! The ONNX Runtime backend. No `ort` type leaves this module.
 //!
-//! [`Runtime`] is the loaded library, [`OnnxModel`] a session over an ONNX file.
+//! [`Runtime`] is the loaded library, [`OnnxModel`] a session over an encoder's ONNX file, [`Whisper`] and
+//! [`Silero`] those of speech.
 //! Tensors are found by name: hub exports differ in their order, in their types, and in whether they
 //! take `token_type_ids`.
+
+pub(crate) mod decoder;
+mod vad;
+mod whisper;
 
 use std::{
     borrow::Cow,
@@ -18,10 +23,15 @@ use ort::{
     value::{DynValue, TensorElementType, TensorRef, ValueType},
 };
 
+pub(crate) use self::{
+    vad::Silero,
+    whisper::{Files as WhisperFiles, Whisper},
+};
 use crate::{
     backend::{Backend, BackendError, Batch, Output},
-    config::{Config, Provider},
+    config::Provider,
     error::Error,
+    placement::Placement,
     repository::{Description, Task, problem},
 };
 
@@ -71,49 +81,28 @@ fn log(level: LogLevel, message: &str) {
     }
 }
 
-/// Where a model's graph is run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placement {
-    pub(crate) provider: Provider,
-    pub(crate) gpu: u32,
-}
-
-impl Placement {
-    pub(crate) fn of(config: &Config) -> Self {
-        Self { provider: config.provider, gpu: config.gpu }
-    }
-
-    /// What runs the graphs, as `ListModels` names it.
-    pub(crate) fn name(self) -> &'static str {
-        match self.provider {
-            Provider::Cpu => "onnx/cpu",
-            Provider::Cuda => "onnx/cuda",
-            Provider::TensorRt => "onnx/tensorrt",
-        }
-    }
-
-    fn providers(self) -> Vec<ExecutionProviderDispatch> {
-        let gpu = i32::try_from(self.gpu).unwrap_or_default();
-        let cuda = || CUDA::default().with_device_id(gpu).build().error_on_failure();
-        match self.provider {
-            Provider::Cpu => Vec::new(),
-            Provider::Cuda => vec![cuda()],
-            Provider::TensorRt => {
-                vec![TensorRT::default().with_device_id(gpu).build().error_on_failure(), cuda()]
-            }
+fn providers(placement: Placement) -> Vec<ExecutionProviderDispatch> {
+    let gpu = i32::try_from(placement.gpu).unwrap_or_default();
+    let cuda = || CUDA::default().with_device_id(gpu).build().error_on_failure();
+    match placement.provider {
+        Provider::Cpu => Vec::new(),
+        Provider::Cuda => vec![cuda()],
+        Provider::TensorRt => {
+            vec![TensorRT::default().with_device_id(gpu).build().error_on_failure(), cuda()]
         }
     }
 }
 
 /// The inputs that a graph may want.
-const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
+pub(crate) const INPUTS: [&str; 3] = ["input_ids", "attention_mask", "token_type_ids"];
 
 /// The outputs that a task can be read from, the best first: pooling is done here where it can be.
-fn outputs(task: &Task) -> &'static [&'static str] {
+pub(crate) fn outputs(task: &Task) -> &'static [&'static str] {
     match task {
         Task::Embed { .. } => &["last_hidden_state", "token_embeddings", "sentence_embedding"],
         Task::LateInteraction(_) => &["token_embeddings", "last_hidden_state"],
         Task::CrossEncoder | Task::Sequence { .. } | Task::Tokens { .. } => &["logits"],
+        Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => &[],
     }
 }
 
@@ -196,7 +185,7 @@ fn element(kind: &ValueType) -> Option<TensorElementType> {
 
 fn session(runtime: &Runtime, graph: &Path, placement: Placement, threads: usize) -> ort::Result<Session> {
     Session::builder(&runtime.0)?
-        .with_execution_providers(placement.providers())?
+        .with_execution_providers(providers(placement))?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
@@ -238,17 +227,7 @@ impl Backend for OnnxModel {
         let value =
             outputs.get(name).ok_or_else(|| BackendError::Failed(format!("{name} was not computed")))?;
         let (shape, values) = floats(value)?;
-        let unfit = || {
-            BackendError::Failed(format!("{name} has shape {shape:?} for {} x {}", batch.rows, batch.length))
-        };
-        let dims: Option<Vec<usize>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
-        match *dims.ok_or_else(unfit)?.as_slice() {
-            [rows, length, width] if rows == batch.rows && length == batch.length => {
-                Ok(Output { values, width, each_token: true })
-            }
-            [rows, width] if rows == batch.rows => Ok(Output { values, width, each_token: false }),
-            _ => Err(unfit()),
-        }
+        Output::new(name, &shape, values, batch)
     }
 }
 
@@ -268,6 +247,31 @@ fn floats(value: &DynValue) -> Result<(Vec<i64>, Vec<f32>), BackendError> {
             Ok((shape.to_vec(), values.to_vec()))
         }
     }
+}
+
+/// The last `width` numbers of an output, as 32-bit floats: those of the last token of one row.
+fn last_floats(value: &DynValue, width: usize) -> Result<Vec<f32>, BackendError> {
+    fn last<T: Copy + Into<f32>>(values: &[T], width: usize) -> Option<Vec<f32>> {
+        let start = values.len().checked_sub(width)?;
+        Some(values[start..].iter().map(|&value| value.into()).collect())
+    }
+    let (shape, numbers) = match element(value.dtype()) {
+        Some(TensorElementType::Float16) => {
+            let (shape, values) = value.try_extract_tensor::<half::f16>().map_err(failed)?;
+            (shape, last(values, width))
+        }
+        Some(TensorElementType::Bfloat16) => {
+            let (shape, values) = value.try_extract_tensor::<half::bf16>().map_err(failed)?;
+            (shape, last(values, width))
+        }
+        _ => {
+            let (shape, values) = value.try_extract_tensor::<f32>().map_err(failed)?;
+            (shape, last(values, width))
+        }
+    };
+    let fits = shape.last().is_some_and(|&last| usize::try_from(last).is_ok_and(|last| last == width));
+    let problem = || BackendError::Failed(format!("logits have shape {shape:?}; {width} of a token are due"));
+    numbers.filter(|_| fits).ok_or_else(problem)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "fits `map_err`")]

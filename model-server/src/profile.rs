@@ -41,6 +41,16 @@ pub(crate) struct Cell {
     pub(crate) samples: u64,
 }
 
+/// What is known of one shape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Timed {
+    pub(crate) batch: usize,
+    pub(crate) tokens: usize,
+    pub(crate) seconds: f64,
+    /// Batches that corrected it.
+    pub(crate) samples: u64,
+}
+
 /// The shapes worth measuring, the cheapest first: none has more than `batch_tokens` tokens.
 pub(crate) fn grid(max_tokens: usize, batch_tokens: usize) -> Vec<(usize, usize)> {
     let lengths = lengths(max_tokens);
@@ -76,9 +86,10 @@ impl Profile {
         profile
     }
 
-    /// The cells that rest on a measurement.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.cells.iter().filter(|cell| cell.measured || cell.samples > 0)
+    /// The times that rest on a measurement.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Timed> {
+        let known = self.cells.iter().filter(|cell| cell.measured || cell.samples > 0);
+        known.map(|&Cell { batch, tokens, seconds, samples, .. }| Timed { batch, tokens, seconds, samples })
     }
 
     /// Seconds that a batch should take; `None` while nothing is known.

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -123,6 +124,11 @@ impl Registry {
     /// The loaded models, in order of name.
     pub(crate) fn list(&self) -> Vec<Arc<Model>> {
         self.inner.models.load().values().cloned().collect()
+    }
+
+    /// The longest sound of a request.
+    pub(crate) fn longest_audio(&self) -> Duration {
+        self.inner.config.max_audio
     }
 
     /// Every model of the repository, loaded or not, in order of name.
@@ -261,7 +267,7 @@ impl Drop for Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Duration};
+    use std::fs;
 
     use switchboard_mesh::testing::call;
 

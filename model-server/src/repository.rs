@@ -6,7 +6,9 @@
 //! interaction, and `model.toml` ([`Settings`]) overrides what is found.
 
 mod hub;
+mod language;
 mod settings;
+mod speech;
 
 use std::{
     collections::BTreeMap,
@@ -21,9 +23,11 @@ use switchboard_onnx::inspect::{self, Inspection};
 
 pub(crate) use self::{
     hub::ModelConfig,
-    settings::{LateInteraction, Settings, TaskName},
+    language::Language,
+    settings::{BackendName, LateInteraction, Settings, TaskName},
+    speech::{Decoders, Whisper},
 };
-use crate::{error::Error, pooling::Pooling};
+use crate::{error::Error, pooling::Pooling, torch};
 
 /// The shortest input that a model may be made for: a text's first and last token, and some words.
 const FEWEST_TOKENS: usize = 8;
@@ -60,6 +64,12 @@ pub(crate) enum Task {
     },
     /// Each token of a text to a label.
     Tokens { labels: Vec<String> },
+    /// A prompt to what follows.
+    Generate(Language),
+    /// Speech to text.
+    Transcribe(Whisper),
+    /// Sound to the parts of it that are speech.
+    DetectSpeech,
 }
 
 impl Task {
@@ -69,6 +79,9 @@ impl Task {
             Self::Embed { .. } => "embed",
             Self::CrossEncoder | Self::LateInteraction(_) => "rerank",
             Self::Sequence { .. } | Self::Tokens { .. } => "classify",
+            Self::Generate(_) => "generate",
+            Self::Transcribe(_) => "transcribe",
+            Self::DetectSpeech => "detect-speech",
         }
     }
 
@@ -78,6 +91,9 @@ impl Task {
             Self::Embed { .. } => TaskName::Embed,
             Self::CrossEncoder | Self::LateInteraction(_) => TaskName::Rerank,
             Self::Sequence { .. } | Self::Tokens { .. } => TaskName::Classify,
+            Self::Generate(_) => TaskName::Generate,
+            Self::Transcribe(_) => TaskName::Transcribe,
+            Self::DetectSpeech => TaskName::DetectSpeech,
         };
         own == name
     }
@@ -94,6 +110,10 @@ impl Task {
             Self::Sequence { independent: true, .. } => "texts, any number of labels",
             Self::Sequence { independent: false, .. } => "texts, one label",
             Self::Tokens { .. } => "tokens",
+            Self::Generate(_) => "decoder only",
+            Self::Transcribe(Whisper { decoders: Decoders::Merged(_), .. }) => "Whisper, merged decoder",
+            Self::Transcribe(_) => "Whisper, two decoders",
+            Self::DetectSpeech => "Silero",
         }
     }
 
@@ -125,7 +145,9 @@ pub(crate) struct Description {
     pub(crate) config_path: PathBuf,
     /// `tokenizer.json`.
     pub(crate) tokenizer: PathBuf,
-    /// The ONNX file.
+    /// What runs it.
+    pub(crate) backend: BackendName,
+    /// The ONNX or TorchScript file.
     pub(crate) graph: PathBuf,
     /// The family, such as `bert`.
     pub(crate) model_type: String,
@@ -144,19 +166,57 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    /// Reads the graph, and sees that it can be what it says.
+    /// The files that results depend on, besides those that a graph names.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let (graph, tokenizer) = (self.graph.clone(), self.tokenizer.clone());
+        match &self.task {
+            Task::Transcribe(whisper) => {
+                let settings = ["generation_config.json", "preprocessor_config.json"];
+                let decoders = whisper.decoders.files().into_iter().map(Path::to_owned);
+                let settings = settings.into_iter().map(|file| self.folder.join(file));
+                [graph, tokenizer].into_iter().chain(decoders).chain(settings).collect()
+            }
+            Task::DetectSpeech => vec![graph],
+            _ => vec![graph, tokenizer],
+        }
+    }
+
+    /// Reads the graph, and sees that it can be what it says. Of a model with several, inputs and outputs are
+    /// the first one's, and constants those of all.
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
     pub(crate) fn inspect(&self) -> Result<Inspection, Error> {
-        inspect::inspect(&self.graph, &self.folder).map_err(|error| {
+        let mut found = self.inspect_file(&self.graph)?;
+        let Task::Transcribe(whisper) = &self.task else { return Ok(found) };
+        for decoder in whisper.decoders.files() {
+            let other = self.inspect_file(decoder)?;
+            found.weight_bytes += other.weight_bytes;
+            for (kind, bytes) in other.weights {
+                *found.weights.entry(kind).or_default() += bytes;
+            }
+            found.batch_variant.extend(other.batch_variant);
+            found.external_files.extend(other.external_files);
+        }
+        found.batch_variant.sort();
+        found.batch_variant.dedup();
+        found.external_files.sort();
+        found.external_files.dedup();
+        Ok(found)
+    }
+
+    fn inspect_file(&self, graph: &Path) -> Result<Inspection, Error> {
+        match graph.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors" | "json") => return language::inspect(&self.folder),
+            _ if self.backend == BackendName::Torch => return torch::inspect(graph),
+            _ => {}
+        }
+        inspect::inspect(graph, &self.folder).map_err(|error| {
             // Its text begins with the path, as ours does.
             let text = chain(&error);
-            let own = text.strip_prefix(&*self.graph.to_string_lossy()).unwrap_or(&text).trim_start();
-            problem(
-                &self.graph,
-                own.strip_prefix(':').map_or(own.to_owned(), |it| format!("cannot be used:{it}")),
-            )
+            let own = text.strip_prefix(&*graph.to_string_lossy()).unwrap_or(&text).trim_start();
+            let own = own.strip_prefix(':').map_or(own.to_owned(), |it| format!("cannot be used:{it}"));
+            problem(graph, own)
         })
     }
 }
@@ -181,7 +241,8 @@ pub(crate) fn list(repository: &Path) -> Result<BTreeMap<String, PathBuf>, Error
         }
     }
     if found.is_empty() {
-        let wanted = "holds no model; a folder with config.json, tokenizer.json and onnx/model.onnx is one";
+        let wanted = "holds no model; a folder with config.json, tokenizer.json and onnx/model.onnx or \
+                      model.pt is one";
         return Err(problem(repository, wanted));
     }
     Ok(found)
@@ -202,14 +263,34 @@ pub(crate) fn describe(folder: &Path) -> Result<Description, Error> {
     let config: ModelConfig = json(&config_path)?;
     let settings = Settings::read(&folder.join("model.toml"))?;
     let tokenizer = folder.join("tokenizer.json");
-    present(&tokenizer, LARGEST_TOKENIZER)?;
-    let graph = graph(folder, settings.file.as_deref())?;
-    let task = task(folder, &config_path, &config, &settings)?;
+    let kind = settings.task.or_else(|| speech(&config.model_type));
+    if kind != Some(TaskName::DetectSpeech) {
+        present(&tokenizer, LARGEST_TOKENIZER)?;
+    }
+    let (backend, graph, task) = match kind {
+        Some(TaskName::Transcribe) => {
+            let (encoder, whisper) = speech::whisper(folder, &config_path, settings.file.as_deref())?;
+            (BackendName::Onnx, encoder, Task::Transcribe(whisper))
+        }
+        Some(TaskName::DetectSpeech) => {
+            let (backend, graph) = graph(folder, &settings)?;
+            (backend, graph, Task::DetectSpeech)
+        }
+        _ => {
+            let task = task(folder, &config_path, &config, &settings)?;
+            let (backend, graph) = match task {
+                Task::Generate(_) => language::graph(folder, &settings)?,
+                _ => graph(folder, &settings)?,
+            };
+            (backend, graph, task)
+        }
+    };
     let max_tokens = max_tokens(folder, &config_path, &config, &settings, &task)?;
     Ok(Description {
         name,
         folder: folder.to_owned(),
         tokenizer,
+        backend,
         graph,
         task,
         max_tokens,
@@ -222,18 +303,33 @@ pub(crate) fn describe(folder: &Path) -> Result<Description, Error> {
     })
 }
 
-/// The ONNX file: the one that `model.toml` names, else the usual one, else the only one there is.
-fn graph(folder: &Path, named: Option<&Path>) -> Result<PathBuf, Error> {
-    if let Some(named) = named {
-        let path = folder.join(named);
-        present(&path, u64::MAX)?;
-        return Ok(path);
+/// What models of speech do, by their family.
+fn speech(model_type: &str) -> Option<TaskName> {
+    match model_type {
+        speech::WHISPER => Some(TaskName::Transcribe),
+        other if speech::SILERO.contains(&other) => Some(TaskName::DetectSpeech),
+        _ => None,
     }
-    let usual = [folder.join("onnx/model.onnx"), folder.join("model.onnx")];
-    if let Some(path) = usual.iter().find(|path| path.exists()) {
-        present(path, u64::MAX)?;
-        return Ok(path.clone());
-    }
+}
+
+/// The file to run, and by what: as `model.toml` says; else an ONNX file, else TorchScript.
+fn graph(folder: &Path, settings: &Settings) -> Result<(BackendName, PathBuf), Error> {
+    let script = folder.join("model.pt");
+    let is_script = |path: &Path| path.extension().is_some_and(|extension| extension == "pt");
+    let (backend, path) = match (settings.backend, &settings.file) {
+        (Some(backend), Some(named)) => (backend, folder.join(named)),
+        (None, Some(named)) if is_script(named) => (BackendName::Torch, folder.join(named)),
+        (None, Some(named)) => (BackendName::Onnx, folder.join(named)),
+        (Some(BackendName::Torch), None) => (BackendName::Torch, script),
+        (None, None) if script.exists() && onnx_files(folder).is_empty() => (BackendName::Torch, script),
+        (_, None) => return Ok((BackendName::Onnx, onnx(folder)?)),
+    };
+    present(&path, u64::MAX)?;
+    Ok((backend, path))
+}
+
+/// Every ONNX file.
+fn onnx_files(folder: &Path) -> Vec<PathBuf> {
     let is_graph = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "onnx");
     let in_folder = |folder: &Path| {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -242,7 +338,17 @@ fn graph(folder: &Path, named: Option<&Path>) -> Result<PathBuf, Error> {
     let mut others = in_folder(&folder.join("onnx"));
     others.extend(in_folder(folder));
     others.sort();
-    match others.as_slice() {
+    others
+}
+
+/// The ONNX file: the usual one, else the only one there is.
+fn onnx(folder: &Path) -> Result<PathBuf, Error> {
+    let usual = [folder.join("onnx/model.onnx"), folder.join("model.onnx")];
+    if let Some(path) = usual.iter().find(|path| path.exists()) {
+        present(path, u64::MAX)?;
+        return Ok(path.clone());
+    }
+    match onnx_files(folder).as_slice() {
         [one] => Ok(one.clone()),
         [] if has_weights(folder) => {
             let import =
@@ -282,6 +388,7 @@ fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -
     let tokens = config.architecture_has("ForTokenClassification");
     let found = match settings.task {
         Some(task) => task,
+        None if config.architecture_has("ForCausalLM") => TaskName::Generate,
         None if tokens => TaskName::Classify,
         None if sequence && config.labels().is_ok_and(|labels| labels.len() == 1) => TaskName::Rerank,
         None if sequence => TaskName::Classify,
@@ -314,7 +421,9 @@ fn task(folder: &Path, path: &Path, config: &ModelConfig, settings: &Settings) -
                 Err(problem(path, wanted))
             }
         },
-        TaskName::Embed => embed(folder, settings),
+        TaskName::Generate => Ok(Task::Generate(Language::read(path, config)?)),
+        // Those of speech are told before.
+        TaskName::Embed | TaskName::Transcribe | TaskName::DetectSpeech => embed(folder, settings),
     }
 }
 
@@ -393,7 +502,7 @@ fn present(path: &Path, largest: u64) -> Result<(), Error> {
 }
 
 /// Reads a settings file of bounded size.
-fn text(path: &Path) -> Result<String, Error> {
+pub(crate) fn text(path: &Path) -> Result<String, Error> {
     let unreadable = |error: io::Error| problem(path, format!("cannot be read: {error}"));
     let file = fs::File::open(path).map_err(unreadable)?;
     let mut text = String::new();
@@ -404,12 +513,12 @@ fn text(path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     serde_json::from_str(&text(path)?).map_err(|error| problem(path, format!("cannot be used: {error}")))
 }
 
 /// As [`json`]; `None` where there is no such file.
-fn json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(crate) fn json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     if path.exists() { json(path).map(Some) } else { Ok(None) }
 }
 

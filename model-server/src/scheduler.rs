@@ -11,6 +11,9 @@
 //! A request that is dropped leaves its queue at once. One that cannot be done before its deadline is
 //! refused before it costs anything. When a batch of several requests fails, each is tried alone,
 //! so that none fails for another's sake; when memory runs out, the batch is halved.
+//!
+//! Work that is no batch of rows, such as the steps of a transcription, has a thread of its own and takes
+//! [`Turns`]: for each step it waits, as a batch would, until cores are free and it is the most urgent.
 
 mod batching;
 mod compute;
@@ -20,6 +23,7 @@ mod lane;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -32,18 +36,20 @@ use std::{
 use switchboard_mesh::{Call, Class};
 
 pub(crate) use self::{
-    job::{Done, Ticket},
+    job::{Done, Ticket, patience},
     lane::{Engine, Limits},
+    turns::{Turn, Turns},
 };
 use self::{
     lane::Lane,
     shares::{Shares, number},
+    turns::Asking,
 };
 use crate::{backend::Row, error::Error, metrics, profile::Profile, statistics::Statistics};
 
 /// The part of a predicted time that must fit before the deadline for a request to be taken. Less than
 /// all of it: a prediction that is too long by a little should not refuse what can be done.
-const HOPEFUL: f64 = 0.7;
+pub(crate) const HOPEFUL: f64 = 0.7;
 
 /// Cores, or a GPU, that models share. Its threads end when it is dropped.
 pub(crate) struct Device {
@@ -60,6 +66,8 @@ struct Shared {
 
 struct State {
     lanes: BTreeMap<u64, Lane>,
+    /// Who waits for a turn.
+    asking: Asking,
     /// Slots in use.
     busy: usize,
     shares: Shares,
@@ -81,7 +89,8 @@ impl Device {
         lost: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let shares = Shares::new(batch, chat);
-        let state = State { lanes: BTreeMap::new(), busy: 0, shares, next: 0, closed: false };
+        let (lanes, asking) = (BTreeMap::new(), Asking::default());
+        let state = State { lanes, asking, busy: 0, shares, next: 0, closed: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), slots });
         let device = Self { shared };
         for number in 0..slots {
@@ -103,6 +112,11 @@ impl Device {
         state.lanes.insert(id, lane);
         Queue { lane: id, shared: Arc::clone(&self.shared), statistics }
     }
+
+    /// Turns for work whose steps take so many threads.
+    pub(crate) fn turns(&self, threads: usize) -> Turns {
+        Turns::new(Arc::clone(&self.shared), threads.clamp(1, self.shared.slots))
+    }
 }
 
 impl Drop for Device {
@@ -111,8 +125,9 @@ impl Drop for Device {
         state.closed = true;
         // Who waits would wait for good; what is in work is finished.
         let waiting: Vec<_> = state.lanes.values_mut().map(Lane::give_up).collect();
+        let asking = std::mem::take(&mut state.asking);
         drop(state);
-        drop(waiting);
+        drop((waiting, asking));
         self.shared.work.notify_all();
     }
 }

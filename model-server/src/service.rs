@@ -1,25 +1,37 @@
 //! `InferenceService`: decode, check, call the model, encode.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use switchboard_mesh::{Call, error};
 use switchboard_proto::inference::v1::{
-    Classification as ClassificationMessage, ClassifyRequest, ClassifyResponse, EmbedRequest, EmbedResponse,
-    GenerateRequest, GenerateResponse, Label as LabelMessage, ListModelsRequest, ListModelsResponse,
-    Model as ModelMessage, ModelProfile, ProfileCell, ProfileRequest, ProfileResponse, RerankRequest,
-    RerankResponse, Task as TaskMessage, TranscribeRequest, TranscribeResponse,
-    Truncation as TruncationMessage, Vector, inference_service_server::InferenceService,
+    AlternativeToken, Classification as ClassificationMessage, ClassifyRequest, ClassifyResponse,
+    DetectSpeechRequest, DetectSpeechResponse, EmbedRequest, EmbedResponse, GenerateRequest,
+    GenerateResponse, Label as LabelMessage, ListModelsRequest, ListModelsResponse, Model as ModelMessage,
+    ModelProfile, ProfileCell, ProfileRequest, ProfileResponse, RerankRequest, RerankResponse,
+    Segment as SegmentMessage, Speech as SpeechMessage, Task as TaskMessage, TokenLogprob, TranscribeRequest,
+    TranscribeResponse, Truncation as TruncationMessage, Vector, generate_request,
+    inference_service_server::InferenceService,
 };
 use tonic::{Request, Response, Status};
 
 use crate::{
     bounds,
     error::Error,
-    model::{ClassifyOptions, EmbedOptions, Model},
+    generate::{Chunk, Ending, Rule, Sampling},
+    model::{ClassifyOptions, EmbedOptions, GenerateOptions, Model, Prompt, Writing},
     registry::Registry,
     repository::{Task, TaskName},
     tokenize::Truncation,
+    transcribe::{RATE, Segment, TranscribeOptions},
+    vad::{Rate, Sensitivity},
 };
+
+/// Tokens that a request may ask for.
+const MOST_TOKENS: u32 = 32_768;
 
 /// The service over the models of this node.
 pub(crate) struct Service {
@@ -32,10 +44,61 @@ impl Service {
     }
 }
 
-/// What every task without a model answers.
-fn no_model<T, R>(request: &Request<T>) -> Result<Response<R>, Status> {
-    Call::of(request)?.tenant()?;
-    Err(error::status(Error::NoModel))
+/// What a request to continue a prompt asks for.
+fn generation(request: GenerateRequest) -> Result<(Prompt, GenerateOptions), Error> {
+    let prompt = match (request.messages.is_empty(), request.prompt.is_empty()) {
+        (false, true) => Prompt::Messages {
+            messages: request.messages.into_iter().map(|message| (message.role, message.content)).collect(),
+            tools: request.tools,
+        },
+        (true, false) => Prompt::Text(request.prompt),
+        _ => return Err(Error::invalid("messages", "either messages or a prompt is wanted")),
+    };
+    let usual = |value: f32| if value == 0.0 { 1.0 } else { value };
+    let sampling = Sampling {
+        temperature: request.temperature,
+        top_k: request.top_k,
+        top_p: usual(request.top_p),
+        repetition_penalty: usual(request.repetition_penalty),
+        seed: if request.seed == 0 { seed() } else { request.seed },
+        logprobs: request.logprobs,
+    };
+    if request.max_tokens > MOST_TOKENS {
+        let problem = format!("{}; 0 to {MOST_TOKENS} is allowed", request.max_tokens);
+        return Err(Error::invalid("max_tokens", problem));
+    }
+    let rule = request.constraint.map(|constraint| match constraint {
+        generate_request::Constraint::JsonSchema(schema) => Rule::JsonSchema(schema),
+        generate_request::Constraint::Regex(regex) => Rule::Regex(regex),
+        generate_request::Constraint::Grammar(grammar) => Rule::Lark(grammar),
+    });
+    let (max_tokens, stop) = (request.max_tokens as usize, request.stop);
+    Ok((prompt, GenerateOptions { max_tokens, sampling, stop, rule }))
+}
+
+/// A seed that nobody chose.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+fn generated(chunk: Chunk, writing: &Writing) -> GenerateResponse {
+    let token = |id, logprob| AlternativeToken { id, text: writing.token(id), logprob };
+    let logprob = chunk.odds.map(|odds| TokenLogprob {
+        chosen: Some(token(chunk.token, odds.logprob)),
+        top: odds.top.into_iter().map(|(id, logprob)| token(id, logprob)).collect(),
+    });
+    let finish_reason = match chunk.ending {
+        None => "",
+        Some(Ending::Stop) => "stop",
+        Some(Ending::Length) => "length",
+    };
+    GenerateResponse {
+        text: chunk.text,
+        tokens: chunk.tokens as u32,
+        finish_reason: finish_reason.into(),
+        logprob,
+        prompt_tokens: writing.prompt_tokens as u32,
+    }
 }
 
 fn truncation(message: TruncationMessage) -> Truncation {
@@ -60,6 +123,40 @@ fn label(label: crate::labels::Label) -> LabelMessage {
     LabelMessage { name: label.name, score: label.score, start, end }
 }
 
+fn segment(segment: Segment) -> SegmentMessage {
+    SegmentMessage {
+        start: seconds(segment.start),
+        end: seconds(segment.end),
+        text: segment.text,
+        confidence: segment.confidence,
+        no_speech: segment.no_speech,
+    }
+}
+
+/// When speech begins and ends, as a request says it.
+fn sensitivity(request: &DetectSpeechRequest) -> Result<Sensitivity, Error> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    let usual = Sensitivity::default();
+    let threshold = match request.threshold {
+        0.0 => usual.threshold,
+        set if set > 0.0 && set < 1.0 => set,
+        other => return Err(Error::invalid("threshold", format!("{other}; above 0 and below 1 is allowed"))),
+    };
+    let time = |field: &str, set: &Option<prost_types::Duration>, usual: Duration| match set {
+        None => Ok(usual),
+        Some(set) => match Duration::try_from(*set) {
+            Ok(time) if time <= LONGEST => Ok(time),
+            _ => Err(Error::invalid(field, format!("{set}; 0 s to 10 s is allowed"))),
+        },
+    };
+    Ok(Sensitivity {
+        threshold,
+        min_speech: time("min_speech", &request.min_speech, usual.min_speech)?,
+        min_silence: time("min_silence", &request.min_silence, usual.min_silence)?,
+        pad: time("pad", &request.pad, usual.pad)?,
+    })
+}
+
 fn seconds(time: Duration) -> Option<prost_types::Duration> {
     time.try_into().ok()
 }
@@ -70,6 +167,9 @@ fn describe(model: &Model) -> ModelMessage {
         Task::Embed { .. } => (TaskMessage::Embed, card.dimensions),
         Task::CrossEncoder | Task::LateInteraction(_) => (TaskMessage::Rerank, 0),
         Task::Sequence { .. } | Task::Tokens { .. } => (TaskMessage::Classify, 0),
+        Task::Transcribe(_) => (TaskMessage::Transcribe, 0),
+        Task::DetectSpeech => (TaskMessage::DetectSpeech, 0),
+        Task::Generate(_) => (TaskMessage::Generate, 0),
     };
     ModelMessage {
         name: card.name.clone(),
@@ -85,7 +185,7 @@ fn describe(model: &Model) -> ModelMessage {
 
 fn profile(model: &Model) -> ModelProfile {
     let (profile, backlog) = model.profile();
-    let cells = profile.cells().map(|cell| ProfileCell {
+    let cells = profile.iter().map(|cell| ProfileCell {
         batch: cell.batch as u32,
         tokens: cell.tokens as u32,
         latency: Duration::try_from_secs_f64(cell.seconds).ok().and_then(seconds),
@@ -141,14 +241,64 @@ impl InferenceService for Service {
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        no_model(&request)
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        let model = self.registry.for_task(&request.model, TaskName::Generate).map_err(error::status)?;
+        let (prompt, options) = generation(request).map_err(error::status)?;
+        let writing = model.generate(prompt, options, &call).await.map_err(error::status)?;
+        Ok(Response::new(Box::pin(futures::stream::unfold(writing, async |mut writing| {
+            let step = writing.next().await?;
+            let step = step.map(|chunk| generated(chunk, &writing)).map_err(error::status);
+            Some((step, writing))
+        }))))
     }
 
     async fn transcribe(
         &self,
         request: Request<TranscribeRequest>,
     ) -> Result<Response<TranscribeResponse>, Status> {
-        no_model(&request)
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        let TranscribeRequest { model, samples, locale, prompt, without_timestamps, translate } = request;
+        bounds::optional("locale", &locale, bounds::MOST_LOCALE).map_err(error::status)?;
+        bounds::optional("prompt", &prompt, bounds::MOST_PROMPT).map_err(error::status)?;
+        let model = self.registry.for_task(&model, TaskName::Transcribe).map_err(error::status)?;
+        let longest = self.registry.longest_audio();
+        bounds::samples("samples", &samples, RATE as u32, longest).map_err(error::status)?;
+        let options = TranscribeOptions { locale, prompt, without_timestamps, translate };
+        let transcript = model.transcribe(samples, options, &call).await.map_err(error::status)?;
+        Ok(Response::new(TranscribeResponse {
+            text: transcript.text,
+            locale: transcript.locale,
+            confidence: transcript.confidence,
+            segments: transcript.segments.into_iter().map(segment).collect(),
+            model: model.card.name.clone(),
+            fingerprint: model.card.fingerprint.clone(),
+        }))
+    }
+
+    async fn detect_speech(
+        &self,
+        request: Request<DetectSpeechRequest>,
+    ) -> Result<Response<DetectSpeechResponse>, Status> {
+        let call = Call::of(&request)?;
+        call.tenant()?;
+        let request = request.into_inner();
+        let rate = if request.sample_rate == 0 { Ok(Rate::Wide) } else { Rate::new(request.sample_rate) };
+        let rate = rate.map_err(error::status)?;
+        let sensitivity = sensitivity(&request).map_err(error::status)?;
+        let model = self.registry.for_task(&request.model, TaskName::DetectSpeech).map_err(error::status)?;
+        let longest = self.registry.longest_audio();
+        bounds::samples("samples", &request.samples, rate.hertz(), longest).map_err(error::status)?;
+        let found = model.detect_speech(&request.samples, rate, sensitivity, &call).await;
+        let speech = |speech: crate::vad::Speech| SpeechMessage {
+            start: seconds(rate.time(speech.start)),
+            end: seconds(rate.time(speech.end)),
+        };
+        let speeches = found.map_err(error::status)?.into_iter().map(speech).collect();
+        Ok(Response::new(DetectSpeechResponse { speeches, model: model.card.name.clone() }))
     }
 
     async fn classify(
@@ -174,7 +324,11 @@ impl InferenceService for Service {
             tokens: row.tokens as u32,
             truncated: row.truncated,
         });
-        Ok(Response::new(ClassifyResponse { results: results.collect(), model: model.card.name.clone() }))
+        Ok(Response::new(ClassifyResponse {
+            results: results.collect(),
+            model: model.card.name.clone(),
+            fingerprint: model.card.fingerprint.clone(),
+        }))
     }
 
     async fn list_models(
@@ -195,6 +349,9 @@ impl InferenceService for Service {
         Ok(Response::new(ProfileResponse { models: models.iter().map(|model| profile(model)).collect() }))
     }
 }
+
+#[cfg(test)]
+mod speech;
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::time::Instant;
+
 /// Requests, and the time that they took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Total {
@@ -96,6 +98,38 @@ impl Statistics {
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Counts a request however it ends: dropped without a word, its caller has gone.
+pub(crate) struct Tally<'a> {
+    statistics: Option<&'a Statistics>,
+    began: Instant,
+}
+
+impl<'a> Tally<'a> {
+    pub(crate) fn begin(statistics: &'a Statistics) -> Self {
+        Self { statistics: Some(statistics), began: Instant::now() }
+    }
+
+    pub(crate) fn succeeded(mut self, rows: usize, parts: Parts) {
+        if let Some(statistics) = self.statistics.take() {
+            statistics.succeeded(rows, parts);
+        }
+    }
+
+    pub(crate) fn failed(mut self) {
+        if let Some(statistics) = self.statistics.take() {
+            statistics.failed(self.began.elapsed());
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        if let Some(statistics) = self.statistics {
+            statistics.cancelled(self.began.elapsed());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,12 +23,13 @@ mod graph;
 mod head;
 mod linear;
 mod quantise;
-mod safetensors;
+mod tensors;
 mod write;
 
 use std::{fmt, fs, path::Path};
 
-use self::{config::Config, encoder::Encoder, safetensors::Tensors};
+pub(crate) use self::config::settings;
+use self::{config::Config, encoder::Encoder, tensors::Tensors};
 pub use self::{config::Head, error::ImportError, folder::bert};
 
 /// How the weights of the encoder's linear layers and its word embeddings are kept. Norms, biases, the

@@ -43,7 +43,7 @@ const LONGEST_NAME: usize = 512;
 const MOST_DIMENSIONS: usize = 64;
 
 /// What a graph takes, gives and holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
     /// Version of the file format.
@@ -65,6 +65,8 @@ pub struct Inspection {
     /// Operators that make a row of a batch depend on the other rows, each once. They take a scale from
     /// the whole of an input that is only known when the graph runs.
     pub batch_variant: Vec<String>,
+    /// Whether it has ONNX Runtime's GroupQueryAttention, which writes keys and values where they are.
+    pub in_place: bool,
 }
 
 /// An input or output.
@@ -172,7 +174,7 @@ fn check(bytes: Bytes, places: &mut Places) -> Result<Inspection, Problem> {
     if outputs.is_empty() {
         return Err("its graph gives nothing".to_owned().into());
     }
-    let Walk { weights, domains, batch_variant, .. } = walk;
+    let Walk { weights, domains, batch_variant, in_place, .. } = walk;
     Ok(Inspection {
         ir_version: model.ir_version,
         opset,
@@ -183,6 +185,7 @@ fn check(bytes: Bytes, places: &mut Places) -> Result<Inspection, Problem> {
         external_files: places.files(),
         domains,
         batch_variant: batch_variant.into_iter().collect(),
+        in_place,
     })
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::libtorch::libtorch;
 use crate::process::{output, run as run_command};
-use crate::workspace::{FEATURES, Workspace};
+use crate::workspace::{ALL_FEATURES, Workspace};
 use crate::{python, setup};
 
 /// Sets up, then runs the benchmarks in `benches/`: those whose names `rest` begins with, or all.
@@ -14,12 +15,13 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     setup::runtime_and_model(workspace)?;
     setup::original_model(workspace)?;
     python::packages(workspace)?;
+    libtorch(workspace)?;
     let metadata = metadata(workspace)?;
     let all = targets(&metadata);
     let (named, rest) = split(rest, &all);
     let names: Vec<&str> = if named.is_empty() { all } else { named.iter().map(String::as_str).collect() };
     let mut cargo = workspace.cargo("bench");
-    cargo.args(["--locked", "-p", "switchboard"]).args(FEATURES);
+    cargo.args(["--locked", "-p", "switchboard"]).args(ALL_FEATURES);
     // Only benchmark targets: the test harness of other targets refuses criterion's arguments.
     for name in &names {
         cargo.args(["--bench", name]);

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use crate::libtorch::libtorch;
 use crate::process::{answers, run as run_command};
 use crate::setup;
-use crate::workspace::{FEATURES, Workspace};
+use crate::workspace::{ALL_FEATURES, Workspace};
 
 type Step = (&'static str, fn(&Workspace) -> anyhow::Result<()>);
 
@@ -66,17 +67,19 @@ fn format(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
+    libtorch(workspace)?;
     let mut cargo = workspace.cargo("clippy");
-    cargo.args(["--workspace", "--all-targets", "--locked"]).args(FEATURES);
+    cargo.args(["--workspace", "--all-targets", "--locked"]).args(ALL_FEATURES);
     run_command(cargo.args(["--", "-D", "warnings"]))
 }
 
 fn docs(workspace: &Workspace) -> anyhow::Result<()> {
+    libtorch(workspace)?;
     let mut cargo = workspace.cargo("doc");
     run_command(
         cargo
             .args(["--workspace", "--no-deps", "--locked"])
-            .args(FEATURES)
+            .args(ALL_FEATURES)
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }

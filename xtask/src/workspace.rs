@@ -16,8 +16,11 @@ pub(crate) struct Workspace {
     pub(crate) downloads: PathBuf,
 }
 
-/// Features of the binary that need more than Rust and a C compiler (here: C++).
+/// Features of the binary that need more than Rust and a C compiler (here: C++), as the demo builds it.
 pub(crate) const FEATURES: [&str; 2] = ["--features", "switchboard/usearch"];
+
+/// Every feature of the binary, as it is tested. `torch` needs libtorch, which is a large download.
+pub(crate) const ALL_FEATURES: [&str; 2] = ["--features", "switchboard/usearch,switchboard/torch"];
 
 impl Workspace {
     /// Finds the repository that this program was started from.
@@ -44,7 +47,7 @@ impl Workspace {
 }
 
 /// A non-empty environment variable as a path.
-fn env_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn env_path(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
 }
 

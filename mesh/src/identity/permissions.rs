@@ -104,6 +104,7 @@ const SERVICES: &[Service] = &[
             ("Rerank", MODELS),
             ("Generate", MODELS),
             ("Transcribe", MODELS),
+            ("DetectSpeech", MODELS),
             ("Classify", Roles(&["embeddings", "generation", "policy", "reranking"])),
             ("ListModels", ABOUT_MODELS),
             ("Profile", ABOUT_MODELS),

@@ -59,6 +59,7 @@ impl Door {
         let model = self.find(&request.model_name, &request.model_version)?;
         let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } = request;
         let parameters = Parameters::read(&parameters).map_err(error::status)?;
+        model.reads_texts().map_err(error::status)?;
         let task = &model.card.task;
         let wanted = outputs::wanted(&outputs, &tasks::outputs(&model.card)).map_err(error::status)?;
         let texts = tensors::read(inputs, raw, tasks::inputs(task)).map_err(error::status)?;

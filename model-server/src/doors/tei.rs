@@ -73,9 +73,11 @@ impl Door {
     /// The named model; without a name the first that embeds, and without one the first of all.
     fn any(&self, name: &str) -> Result<Arc<Model>, Error> {
         if !name.is_empty() {
-            return self.registry.find(name);
+            let model = self.registry.find(name)?;
+            return model.reads_texts().map(|()| model);
         }
-        let models = self.registry.list();
+        let mut models = self.registry.list();
+        models.retain(|model| model.reads_texts().is_ok());
         let embeds = models.iter().find(|model| model.card.task.name() == "embed");
         embeds.or(models.first()).cloned().ok_or(Error::NoModel)
     }

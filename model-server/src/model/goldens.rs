@@ -1,5 +1,8 @@
 //! Every task against an independent implementation: the goldens come from `fixtures/make_models.py`, in
-//! float64, one text at a time. Each row is computed alone and beside all the others.
+//! float64, one text at a time. Each row is computed alone and beside all the others. With the feature `torch`,
+//! the models that there are as TorchScript too are held to the same.
+
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use switchboard_mesh::testing::call;
@@ -21,11 +24,28 @@ struct Golden<T> {
     rows: Vec<T>,
 }
 
-fn golden<T: DeserializeOwned>(model: &str) -> (Rig, Vec<T>) {
+fn golden<T: DeserializeOwned>(model: &str, folder: &Path) -> (Rig, Vec<T>) {
     let text = std::fs::read_to_string(fixtures().join(format!("goldens/{model}.json"))).unwrap();
     let golden: Golden<T> = serde_json::from_str(&text).unwrap();
     assert!(golden.rows.len() >= 12);
-    (load_with(&fixtures().join("models").join(model), Config::default()).unwrap(), golden.rows)
+    (load_with(folder, Config::default()).unwrap(), golden.rows)
+}
+
+fn onnx(model: &str) -> PathBuf {
+    fixtures().join("models").join(model)
+}
+
+/// The model's folder with TorchScript in the place of ONNX.
+#[cfg(feature = "torch")]
+fn script(model: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(onnx(model)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name != "onnx") {
+            std::os::unix::fs::symlink(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
 }
 
 fn truncation(name: &str) -> Truncation {
@@ -55,8 +75,8 @@ struct Embedded {
     vector: Vec<f32>,
 }
 
-async fn embedder(name: &str, tolerance: f32, normalises: bool) {
-    let (Rig { model, .. }, rows) = &golden::<Embedded>(name);
+async fn embedder(name: &str, folder: &Path, tolerance: f32, normalises: bool) {
+    let (Rig { model, .. }, rows) = &golden::<Embedded>(name, folder);
     for row in rows {
         for (normalize, expected) in [(Some(false), &row.raw), (Some(true), &row.vector)] {
             let options = EmbedOptions {
@@ -83,13 +103,22 @@ async fn embedder(name: &str, tolerance: f32, normalises: bool) {
 
 #[tokio::test]
 async fn the_first_tokens_vector_with_prompts() {
-    embedder("tiny-embedder", 2e-5, true).await;
+    embedder("tiny-embedder", &onnx("tiny-embedder"), 2e-5, true).await;
+}
+
+#[cfg(feature = "torch")]
+#[tokio::test]
+async fn the_first_tokens_vector_by_torch() {
+    let folder = script("tiny-embedder");
+    embedder("tiny-embedder", folder.path(), 2e-5, true).await;
+    let card = load_with(folder.path(), Config::default()).unwrap().model.card;
+    assert_eq!((card.backend, card.dtype.as_str()), ("torch/cpu", "float32"));
 }
 
 #[tokio::test]
 async fn the_last_tokens_vector_from_a_graph_in_float16() {
     // Half precision has 11 bits; components are up to 3.
-    embedder("tiny-embedder-last", 2e-3, false).await;
+    embedder("tiny-embedder-last", &onnx("tiny-embedder-last"), 2e-3, false).await;
 }
 
 #[derive(Deserialize)]
@@ -103,7 +132,17 @@ struct Crossed {
 
 #[tokio::test]
 async fn a_cross_encoders_scores() {
-    let (Rig { model, .. }, rows) = &golden::<Crossed>("tiny-cross-encoder");
+    cross_encoder(&onnx("tiny-cross-encoder")).await;
+}
+
+#[cfg(feature = "torch")]
+#[tokio::test]
+async fn a_cross_encoders_scores_by_torch() {
+    cross_encoder(script("tiny-cross-encoder").path()).await;
+}
+
+async fn cross_encoder(folder: &Path) {
+    let (Rig { model, .. }, rows) = &golden::<Crossed>("tiny-cross-encoder", folder);
     let others: Vec<String> = rows.iter().map(|row| row.text.clone()).collect();
     for row in rows {
         for (raw, expected, tolerance) in [(true, row.logit, LOGIT), (false, row.score, PROBABILITY)] {
@@ -127,7 +166,7 @@ struct Late {
 
 #[tokio::test]
 async fn late_interactions_scores() {
-    let (Rig { model, .. }, rows) = &golden::<Late>("tiny-late-interaction");
+    let (Rig { model, .. }, rows) = &golden::<Late>("tiny-late-interaction", &onnx("tiny-late-interaction"));
     let others: Vec<String> = rows.iter().map(|row| row.text.clone()).collect();
     for row in rows {
         for (raw, expected, tolerance) in [(true, row.sum, SUM), (false, row.mean, SUM / 32.0)] {
@@ -153,7 +192,17 @@ struct Sorted {
 
 #[tokio::test]
 async fn a_texts_labels() {
-    let (Rig { model, .. }, rows) = &golden::<Sorted>("tiny-sequence-classifier");
+    sequence_classifier(&onnx("tiny-sequence-classifier")).await;
+}
+
+#[cfg(feature = "torch")]
+#[tokio::test]
+async fn a_texts_labels_by_torch() {
+    sequence_classifier(script("tiny-sequence-classifier").path()).await;
+}
+
+async fn sequence_classifier(folder: &Path) {
+    let (Rig { model, .. }, rows) = &golden::<Sorted>("tiny-sequence-classifier", folder);
     let others: Vec<String> = rows.iter().map(|row| row.text.clone()).collect();
     for row in rows {
         for (raw_scores, expected, tolerance) in
@@ -189,7 +238,8 @@ struct Tagged {
 
 #[tokio::test]
 async fn a_texts_labelled_spans() {
-    let (Rig { model, .. }, rows) = &golden::<Tagged>("tiny-token-classifier");
+    let (Rig { model, .. }, rows) =
+        &golden::<Tagged>("tiny-token-classifier", &onnx("tiny-token-classifier"));
     let texts: Vec<String> = rows.iter().map(|row| row.text.clone()).collect();
     let joined = ClassifyOptions::default();
     let together = model.classify(texts.clone(), vec![], joined, &call("t")).await.unwrap().rows;

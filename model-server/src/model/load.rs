@@ -11,28 +11,44 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use switchboard_onnx::inspect::Inspection;
 
-use super::{Card, Model};
+use super::{Card, Model, language::Unopened};
 use crate::{
-    backend::{Backend, Batch, Reading, Row},
+    backend::{Batch, Reading, Row},
     config::Config,
     error::Error,
     late,
-    onnx::{OnnxModel, Placement, Runtime},
+    onnx::Runtime,
+    placement::Placement,
     repository::{Description, Task, problem},
     scheduler::{Device, Engine, Limits},
     tokenize::{TextTokenizer, Truncation},
+    transcribe,
+    vad::{self, Listener, Worker},
     warmup::{self, Layout, Subject, Warm},
 };
 
 /// What is loaded of a model before it gets a queue.
 pub(crate) struct Loaded {
     card: Card,
+    part: Part,
+    inspection: Inspection,
+}
+
+/// What does the work, before it has a queue.
+pub(super) enum Part {
+    Texts(Box<Texts>),
+    Transcriber(Box<transcribe::Loaded>),
+    Listener(Box<dyn vad::Engine>),
+    Language(Box<Unopened>),
+}
+
+/// What is loaded of a model of texts.
+pub(super) struct Texts {
     tokenizer: TextTokenizer,
     reader: Option<Arc<late::Reader>>,
     reading: Reading,
     limits: Limits,
     warm: Warm,
-    inspection: Inspection,
 }
 
 impl Model {
@@ -51,16 +67,25 @@ impl Model {
             let model = &loaded.card.name;
             tracing::warn!(%model, operator, "results depend on the batch: rows share a scale in this operator");
         }
-        let Loaded { card, tokenizer, reader, reading, limits, warm, .. } = loaded;
-        let queue = device.open(Engine {
-            name: card.name.as_str().into(),
-            backends: warm.backends,
-            wide: warm.wide,
-            threads: card.layout.threads,
-            reading,
-            profile: warm.profile,
-            limits,
-        });
+        let Loaded { card, part, .. } = loaded;
+        let no_thread = |error| problem(&description.folder, format!("cannot be given a thread: {error}"));
+        let part = match part {
+            Part::Texts(texts) => super::Part::Texts(texts.open(&card, device)),
+            Part::Transcriber(loaded) => {
+                let turns = device.turns(card.layout.threads);
+                let opened = loaded.open(&card.name, turns).map_err(no_thread)?;
+                super::Part::Transcriber(Box::new(opened))
+            }
+            Part::Listener(engine) => {
+                let (name, turns) = (card.name.as_str().into(), device.turns(card.layout.threads));
+                let opened = Listener::start(Worker { name, engine, turns }).map_err(no_thread)?;
+                super::Part::Listener(Box::new(opened))
+            }
+            Part::Language(unopened) => {
+                let opened = unopened.open(&card, device.turns(card.layout.threads)).map_err(no_thread)?;
+                super::Part::Language(Arc::new(opened))
+            }
+        };
         tracing::info!(
             model = %card.name,
             task = card.task.name(),
@@ -71,7 +96,23 @@ impl Model {
             fingerprint = card.fingerprint,
             "model loaded"
         );
-        Ok(Self { card: Arc::new(card), tokenizer: Arc::new(tokenizer), reader, queue })
+        Ok(Self { card: Arc::new(card), part })
+    }
+}
+
+impl Texts {
+    fn open(self, card: &Card, device: &Device) -> super::Texts {
+        let Self { tokenizer, reader, reading, limits, warm } = self;
+        let queue = device.open(Engine {
+            name: card.name.as_str().into(),
+            backends: warm.backends,
+            wide: warm.wide,
+            threads: card.layout.threads,
+            reading,
+            profile: warm.profile,
+            limits,
+        });
+        super::Texts { tokenizer: Arc::new(tokenizer), reader, queue }
     }
 }
 
@@ -81,6 +122,19 @@ impl Loaded {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub(crate) fn new(description: &Description, config: &Config, runtime: &Runtime) -> Result<Self, Error> {
+        match &description.task {
+            Task::Transcribe(whisper) => Self::transcriber(description, whisper, config, runtime),
+            Task::DetectSpeech => Self::listener(description, config, runtime),
+            Task::Generate(language) => Self::language(description, language, config, runtime),
+            _ => Self::texts(description, config, runtime),
+        }
+    }
+
+    pub(super) fn new_of(card: Card, part: Part, inspection: Inspection) -> Self {
+        Self { card, part, inspection }
+    }
+
+    fn texts(description: &Description, config: &Config, runtime: &Runtime) -> Result<Self, Error> {
         let Description { graph, settings, task, pad, .. } = description;
         let inspection = description.inspect()?;
         let own = settings.max_tokens.unwrap_or(config.max_tokens);
@@ -100,13 +154,13 @@ impl Loaded {
             Task::Embed { pooling: None, .. } => Reading::Rows,
             Task::CrossEncoder | Task::Sequence { .. } => Reading::Rows,
             Task::Tokens { .. } | Task::LateInteraction(_) => Reading::Tokens,
+            // These are loaded otherwise.
+            Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => Reading::Rows,
         };
         let row = long_row(description, &tokenizer, max_tokens)?;
 
-        let placement = Placement::of(config);
-        let make = |threads| -> Result<Box<dyn Backend>, Error> {
-            Ok(Box::new(OnnxModel::load(runtime, description, placement, threads)?))
-        };
+        let placement = Placement::of(config, description.backend);
+        let make = |threads| placement.load(runtime, description, threads);
         let subject = Subject {
             make: &make,
             row: &row,
@@ -153,7 +207,8 @@ impl Loaded {
             layout: warm.layout,
         };
         let limits = Limits { queue: card.queue, batch_tokens: max_batch_tokens, pad: *pad };
-        Ok(Self { card, tokenizer, reader, reading, limits, warm, inspection })
+        let texts = Texts { tokenizer, reader, reading, limits, warm };
+        Ok(Self { card, part: Part::Texts(Box::new(texts)), inspection })
     }
 
     /// What is known of it.
@@ -168,7 +223,7 @@ impl Loaded {
 }
 
 /// The type that most of the weights have.
-fn dtype(inspection: &Inspection) -> String {
+pub(super) fn dtype(inspection: &Inspection) -> String {
     let most = inspection.weights.iter().max_by_key(|(_, count)| **count);
     most.map_or_else(String::new, |(element, _)| element.name().to_owned())
 }
@@ -211,7 +266,7 @@ fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading
         Task::Embed { .. } => description.width,
         Task::CrossEncoder => Some(1),
         Task::Sequence { labels, .. } | Task::Tokens { labels } => Some(labels.len()),
-        Task::LateInteraction(_) => None,
+        Task::LateInteraction(_) | Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => None,
     };
     match wanted {
         Some(wanted) if wanted != width => {
@@ -224,7 +279,7 @@ fn width(description: &Description, warm: &mut Warm, row: &Row, reading: Reading
 }
 
 /// The first half of a SHA-256 over all that results depend on besides the request, in hex.
-fn fingerprint(
+pub(super) fn fingerprint(
     description: &Description,
     inspection: &Inspection,
     max_tokens: usize,
@@ -233,8 +288,7 @@ fn fingerprint(
     hash.update((max_tokens as u64).to_le_bytes());
     // Prompts are named by requests; what a name stands for is part of what they get.
     hash.update(format!("{:?}{:?}", description.task, description.settings.output));
-    let files = [&description.graph, &description.tokenizer].into_iter().chain(&inspection.external_files);
-    for path in files {
+    for path in description.files().iter().chain(&inspection.external_files) {
         feed(&mut hash, path).map_err(|error| problem(path, format!("cannot be read: {error}")))?;
     }
     Ok(hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect())

@@ -11,7 +11,7 @@ use crate::{
     backend::{BackendError, Row},
     error::Error,
     scheduler::Done,
-    statistics::{Parts, Statistics},
+    statistics::{Parts, Tally},
     tokenize::{TextTokenizer, Tokens},
 };
 
@@ -77,7 +77,7 @@ impl Model {
         P: FnOnce(&TextTokenizer, &CancellationToken) -> Result<Vec<Tokens>, Error> + Send + 'static,
         F: FnOnce(Vec<Tokens>, Vec<Vec<f32>>, &CancellationToken) -> Result<Vec<T>, Error> + Send + 'static,
     {
-        let tally = Tally::begin(self.queue.statistics());
+        let tally = Tally::begin(self.texts()?.queue.statistics());
         match self.answer(work, call).await {
             Ok((answer, output)) => {
                 let Timing { tokenization: input, queue, inference: infer, .. } = answer.timing;
@@ -99,19 +99,20 @@ impl Model {
         F: FnOnce(Vec<Tokens>, Vec<Vec<f32>>, &CancellationToken) -> Result<Vec<T>, Error> + Send + 'static,
     {
         let Work { rows, size, prepare, finish, aside } = work;
-        let places = self.queue.admit(rows, call.class)?;
+        let texts = self.texts()?;
+        let places = texts.queue.admit(rows, call.class)?;
         let began = Instant::now();
-        let tokenizer = Arc::clone(&self.tokenizer);
+        let tokenizer = Arc::clone(&texts.tokenizer);
         let mut tokens = step(size.bytes > INLINE_BYTES, move |gone| prepare(&tokenizer, gone)).await?;
         let tokenization = began.elapsed();
         let count = tokens.iter().map(|tokens| tokens.count).sum();
         // Late interaction needs the ids again; for the others they are only moved.
-        let keep = self.reader.is_some();
+        let keep = texts.reader.is_some();
         let rows: Vec<Row> = tokens
             .iter_mut()
             .map(|tokens| if keep { tokens.row.clone() } else { std::mem::take(&mut tokens.row) })
             .collect();
-        let Done { rows, queue, inference } = self.queue.submit(places, rows, call)?.answer().await?;
+        let Done { rows, queue, inference } = texts.queue.submit(places, rows, call)?.answer().await?;
         let began = Instant::now();
         let rows = step(aside, move |gone| finish(tokens, rows, gone)).await?;
         let timing = Timing { tokenization, queue, inference, tokens: count, characters: size.characters };
@@ -145,38 +146,6 @@ async fn step<T: Send + 'static>(
     let _guard = gone.clone().drop_guard();
     let done = tokio::task::spawn_blocking(move || work(&gone)).await;
     done.unwrap_or_else(|error| Err(BackendError::Failed(error.to_string()).into()))
-}
-
-/// Counts a request however it ends: dropped without a word, its caller has gone.
-struct Tally<'a> {
-    statistics: Option<&'a Statistics>,
-    began: Instant,
-}
-
-impl<'a> Tally<'a> {
-    fn begin(statistics: &'a Statistics) -> Self {
-        Self { statistics: Some(statistics), began: Instant::now() }
-    }
-
-    fn succeeded(mut self, rows: usize, parts: Parts) {
-        if let Some(statistics) = self.statistics.take() {
-            statistics.succeeded(rows, parts);
-        }
-    }
-
-    fn failed(mut self) {
-        if let Some(statistics) = self.statistics.take() {
-            statistics.failed(self.began.elapsed());
-        }
-    }
-}
-
-impl Drop for Tally<'_> {
-    fn drop(&mut self) {
-        if let Some(statistics) = self.statistics {
-            statistics.cancelled(self.began.elapsed());
-        }
-    }
 }
 
 #[cfg(test)]

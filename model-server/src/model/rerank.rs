@@ -31,7 +31,7 @@ impl Model {
         call: &Call,
     ) -> Result<Answer<f32>, Error> {
         let asked = Asked { query, texts, raw_scores, truncation };
-        match (&self.card.task, &self.reader) {
+        match (&self.card.task, &self.texts()?.reader) {
             (Task::CrossEncoder, _) => self.read_together(asked, call).await,
             (Task::LateInteraction(_), Some(reader)) => self.read_apart(reader, asked, call).await,
             _ => Err(self.other_task("rerank")),

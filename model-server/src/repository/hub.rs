@@ -35,6 +35,14 @@ pub(crate) struct ModelConfig {
     num_labels: Option<usize>,
     #[serde(default)]
     pub(crate) problem_type: Option<String>,
+    #[serde(default)]
+    pub(crate) num_hidden_layers: Option<usize>,
+    #[serde(default)]
+    pub(crate) num_attention_heads: Option<usize>,
+    #[serde(default)]
+    pub(crate) num_key_value_heads: Option<usize>,
+    #[serde(default)]
+    pub(crate) head_dim: Option<usize>,
 }
 
 impl ModelConfig {

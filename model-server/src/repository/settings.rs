@@ -9,16 +9,18 @@ use std::{
 use serde::Deserialize;
 
 use super::{problem, text};
-use crate::{bounds::SMALLEST_QUEUE, error::Error, pooling::Pooling};
+use crate::{bounds::SMALLEST_QUEUE, error::Error, placement::Precision, pooling::Pooling};
 
 /// The keys of `model.toml`. All may be absent; those that the section `[inference]` has as well override
 /// it for this model.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
-    /// `embed`, `rerank` or `classify`.
+    /// `embed`, `rerank`, `classify`, `generate`, `transcribe` or `detect-speech`.
     pub(crate) task: Option<TaskName>,
-    /// The ONNX file, relative to the folder.
+    /// `onnx` or `torch`, where the folder has files for both.
+    pub(crate) backend: Option<BackendName>,
+    /// The ONNX or TorchScript (`.pt`) file, relative to the folder.
     pub(crate) file: Option<PathBuf>,
     /// The graph's output that is read, by name, where it is none of the usual ones or not the first of
     /// them, such as `sentence_embedding`.
@@ -37,6 +39,13 @@ pub(crate) struct Settings {
     pub(crate) max_batch_tokens: Option<usize>,
     /// Texts that may wait or be in work.
     pub(crate) queue: Option<usize>,
+    /// Tokens of a prompt and of what is written after it.
+    pub(crate) context: Option<usize>,
+    /// Texts that are continued side by side.
+    pub(crate) slots: Option<usize>,
+    /// What a language model's weights, keys and values are kept as, `float32` or `bfloat16`, where its files
+    /// leave it open.
+    pub(crate) precision: Option<Precision>,
     /// Time for measuring while it is loaded.
     #[serde(with = "humantime_serde")]
     pub(crate) warm_up: Option<Duration>,
@@ -50,11 +59,22 @@ pub(crate) struct Settings {
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum TaskName {
     Embed,
     Rerank,
     Classify,
+    Generate,
+    Transcribe,
+    DetectSpeech,
+}
+
+/// What runs a model.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendName {
+    Onnx,
+    Torch,
 }
 
 /// How a model of late interaction reads queries and documents.
@@ -113,6 +133,8 @@ impl Settings {
             _ => Ok(()),
         };
         within("max_tokens", settings.max_tokens, 8, 8192)?;
+        within("context", settings.context, 64, 1 << 20)?;
+        within("slots", settings.slots, 1, 256)?;
         within("instances", settings.instances, 1, 64)?;
         within("threads", settings.threads, 1, 256)?;
         within("max_batch_tokens", settings.max_batch_tokens, 8, 1 << 20)?;

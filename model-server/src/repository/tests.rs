@@ -70,6 +70,28 @@ fn the_graph_is_the_one_that_is_named_else_the_usual_one_else_the_only_one() {
 }
 
 #[test]
+fn torchscript_is_taken_where_there_is_no_onnx_or_it_is_asked_for() {
+    let chosen = |folder: &Path| {
+        let Description { backend, graph, .. } = describe(folder).unwrap();
+        (backend, graph.strip_prefix(folder).unwrap().display().to_string())
+    };
+    let folder = model(&[("model.pt", ""), ("a.pt", "")]);
+    assert_eq!(chosen(folder.path()), (BackendName::Onnx, "onnx/model.onnx".into()));
+    write(folder.path(), "model.toml", "backend = 'torch'");
+    assert_eq!(chosen(folder.path()), (BackendName::Torch, "model.pt".into()));
+    write(folder.path(), "model.toml", "file = 'a.pt'");
+    assert_eq!(chosen(folder.path()), (BackendName::Torch, "a.pt".into()));
+    write(folder.path(), "model.toml", "");
+    fs::remove_file(folder.path().join("onnx/model.onnx")).unwrap();
+    assert_eq!(chosen(folder.path()), (BackendName::Torch, "model.pt".into()));
+    write(folder.path(), "model.toml", "backend = 'onnx'");
+    assert!(describe(folder.path()).unwrap_err().to_string().contains("onnx/model.onnx"));
+    fs::remove_file(folder.path().join("model.pt")).unwrap();
+    write(folder.path(), "model.toml", "backend = 'torch'");
+    assert!(describe(folder.path()).unwrap_err().to_string().contains("model.pt cannot be read"));
+}
+
+#[test]
 fn the_task_is_read_from_the_architecture_and_the_labels() {
     let of = |rest: &str| described(&[("config.json", &config(rest))]).task;
     assert_eq!(

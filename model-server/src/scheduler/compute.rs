@@ -38,6 +38,13 @@ struct Work {
     span: Span,
 }
 
+/// What goes next.
+enum Chosen {
+    Work(Work),
+    /// Somebody who waited for a turn has it now.
+    Turn,
+}
+
 /// What a thread does next.
 enum Next {
     Work(Work),
@@ -117,20 +124,35 @@ impl State {
                 None => {}
             }
         }
-        self.batch_of(&ready, slots).map_or(Next::Wait(until), Next::Work)
+        loop {
+            match self.choose(&ready, slots) {
+                Some(Chosen::Work(work)) => return Next::Work(work),
+                Some(Chosen::Turn) => {}
+                None => return Next::Wait(until),
+            }
+        }
     }
 
-    /// The next batch of the lanes that are ready.
-    fn batch_of(&mut self, ready: &[u64], slots: usize) -> Option<Work> {
-        // For each class the model whose request is due first.
+    /// What goes next, out of the lanes that are ready and of who waits for a turn.
+    fn choose(&mut self, ready: &[u64], slots: usize) -> Option<Chosen> {
+        // For each class the model whose request is due first: when, what it costs, and which it is.
         let first = [0, 1, 2].map(|class| {
             let lanes = ready.iter().filter_map(|id| Some((*id, self.lanes.get(id)?)));
             let leads = lanes.filter_map(|(id, lane)| lane.lead(class).map(|(_, job)| (id, lane, job)));
-            let first = leads.min_by_key(|(.., job)| job.due);
-            first.map(|(id, lane, job)| (id, lane.next_cost(job)))
+            let lead = leads.min_by_key(|(.., job)| job.due);
+            let lead = lead.map(|(id, lane, job)| (job.due, lane.next_cost(job), Some(id)));
+            let turn = self.asking.first(class).map(|(due, cost)| (due, cost, None));
+            lead.into_iter().chain(turn).min_by_key(|(due, ..)| *due)
         });
-        let class = self.shares.next(first.map(|first| first.map(|(_, cost)| cost)))?;
-        let (id, _) = first[class]?;
+        let class = self.shares.next(first.map(|first| first.map(|(_, cost, _)| cost)))?;
+        match first[class]? {
+            (.., Some(id)) => self.batch_of(id, class, slots).map(Chosen::Work),
+            (.., None) => self.grant(class, slots).then_some(Chosen::Turn),
+        }
+    }
+
+    /// The next batch of a lane.
+    fn batch_of(&mut self, id: u64, class: usize, slots: usize) -> Option<Work> {
         let busy = self.busy;
         let waiting: usize = self.lanes.values().map(Lane::waiting).sum();
         let lane = self.lanes.get_mut(&id)?;
@@ -156,8 +178,9 @@ impl State {
     }
 
     /// Which classes have something waiting.
-    fn waiting(&self) -> [bool; 3] {
-        [0, 1, 2].map(|class| self.lanes.values().any(|lane| lane.lead(class).is_some()))
+    pub(super) fn waiting(&self) -> [bool; 3] {
+        let in_lanes = |class| self.lanes.values().any(|lane| lane.lead(class).is_some());
+        [0, 1, 2].map(|class| self.asking.first(class).is_some() || in_lanes(class))
     }
 
     /// Gives each row's numbers to its request, and answers those that are complete. Returns the lane

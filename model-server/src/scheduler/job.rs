@@ -11,7 +11,7 @@ use crate::{backend::Row, error::Error};
 
 /// How long a request of each class may wait before it counts as due, whatever its deadline: among
 /// requests of one class, whoever came earlier goes first unless another one is in a hurry.
-fn patience(class: Class) -> Duration {
+pub(crate) fn patience(class: Class) -> Duration {
     match class {
         Class::Voice => Duration::from_millis(100),
         Class::Chat => Duration::from_millis(500),

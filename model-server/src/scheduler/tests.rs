@@ -574,3 +574,71 @@ proptest! {
         prop_assert_eq!(seen, (1..=all as i64).collect::<Vec<_>>());
     }
 }
+
+/// Waits until somebody of a class waits for a turn.
+fn until_asked(device: &Device, class: Class) {
+    while device.shared.lock().asking.first(number(class)).is_none() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn while_somebody_has_a_turn_nothing_else_computes_and_the_most_urgent_is_next() {
+    let device = device(1);
+    let rig = Rig::on(&device, 16, 64, &[], MANY);
+    let turns = device.turns(8);
+    let now = tokio::time::Instant::now();
+    let turn = turns.wait(Class::Batch, now).unwrap();
+    let ticket = rig.submit(&[&[1, 1]], &of_class(Class::Chat));
+    let (given, taken) = sync::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| given.send(turns.wait(Class::Voice, now).unwrap()).unwrap());
+        until_asked(&device, Class::Voice);
+        turns.end(turn);
+        let voice = taken.recv().unwrap();
+        assert!(rig.seen.try_recv().is_err(), "the batch waits");
+        turns.end(voice);
+    });
+    assert_eq!(rig.next(), [1]);
+    rig.go();
+    assert_eq!(answered(ticket), [[1.0]]);
+    assert_eq!(device.shared.lock().busy, 0);
+}
+
+#[test]
+fn in_a_class_a_turn_goes_before_a_batch_that_is_due_later() {
+    let device = device(1);
+    let rig = Rig::on(&device, 16, 64, &[], MANY);
+    let turns = device.turns(1);
+    let now = tokio::time::Instant::now();
+    let turn = turns.wait(Class::Chat, now).unwrap();
+    let ticket = rig.submit(&[&[1, 1]], &of_class(Class::Chat));
+    let (given, taken) = sync::channel();
+    thread::scope(|scope| {
+        scope.spawn(|| given.send(turns.wait(Class::Chat, now).unwrap()).unwrap());
+        until_asked(&device, Class::Chat);
+        turns.end(turn);
+        let second = taken.recv().unwrap();
+        assert!(rig.seen.try_recv().is_err(), "the batch is due half a second later");
+        drop(second);
+    });
+    assert_eq!(rig.next(), [1]);
+    rig.go();
+    answered(ticket);
+}
+
+#[test]
+fn who_waits_for_a_turn_learns_that_the_device_is_gone() {
+    let device = device(1);
+    let turns = device.turns(1);
+    let now = tokio::time::Instant::now();
+    let turn = turns.wait(Class::Chat, now).unwrap();
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| turns.wait(Class::Chat, now).map(drop));
+        until_asked(&device, Class::Chat);
+        drop(device);
+        assert!(matches!(waits.join().unwrap(), Err(Error::Stopped)));
+    });
+    drop(turn);
+    assert!(matches!(turns.wait(Class::Chat, now), Err(Error::Stopped)));
+}

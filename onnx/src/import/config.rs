@@ -134,7 +134,7 @@ impl Config {
 }
 
 /// Reads the JSON file at `path`.
-pub(super) fn settings(path: &Path) -> Result<Value, ImportError> {
+pub(crate) fn settings(path: &Path) -> Result<Value, ImportError> {
     let unreadable = |source| ImportError::Unreadable { path: path.to_owned(), source };
     let problem = |problem| ImportError::Settings { path: path.to_owned(), problem };
     let size = fs::metadata(path).map_err(unreadable)?.len();

@@ -6,7 +6,7 @@ use super::{
     graph::{Builder, FUSED, ONNX, value},
     linear::Linear,
     quantise,
-    safetensors::Tensors,
+    tensors::Tensors,
 };
 use crate::{
     ElementType,

@@ -1,6 +1,10 @@
 //! Why nothing was imported.
 
-use std::{error::Error, fmt, io, path::PathBuf};
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// Why nothing was imported.
 #[derive(Debug)]
@@ -40,6 +44,20 @@ pub enum ImportError {
         /// Which tensor, and what is wrong with it.
         problem: String,
     },
+}
+
+impl ImportError {
+    /// The file or folder at fault.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Unreadable { path, .. }
+            | Self::Unwritable { path, .. }
+            | Self::Exists { path }
+            | Self::Settings { path, .. }
+            | Self::Weights { path, .. } => path,
+        }
+    }
 }
 
 impl fmt::Display for ImportError {

@@ -18,6 +18,7 @@ pub(super) struct Walk<'a> {
     pub(super) weights: BTreeMap<ElementType, u64>,
     pub(super) domains: BTreeSet<String>,
     pub(super) batch_variant: BTreeSet<String>,
+    pub(super) in_place: bool,
     /// Names of values that are known before the graph runs.
     known: HashSet<&'a str>,
 }
@@ -29,6 +30,7 @@ impl<'a> Walk<'a> {
             weights: BTreeMap::new(),
             domains: BTreeSet::new(),
             batch_variant: BTreeSet::new(),
+            in_place: false,
             known: HashSet::new(),
         }
     }
@@ -61,6 +63,7 @@ impl<'a> Walk<'a> {
             if node.op_type == "Constant" && domain.is_empty() {
                 self.known.extend(node.output.iter().map(String::as_str));
             }
+            self.in_place |= node.op_type == "GroupQueryAttention" && domain == "com.microsoft";
             if self.mixes_rows(node) {
                 self.batch_variant.insert(node.op_type.clone());
             }

@@ -43,7 +43,9 @@ pub(crate) struct BenchArgs {
 const AFTER_HELP: &str = "\
 Computes batches of arbitrary tokens, without tokenizer, queue and network, and tells how long they
 take: the median and the 99th percentile of a batch, and texts a second over all instances. Each
-combination of the numbers is measured.
+combination of the numbers is measured. Of a model that writes, --batch is how many texts are continued
+side by side and --tokens how long their prompts are; told are the time to the first token after a prompt,
+read by itself, and the times of the tokens behind it.
 
 Examples:
   switchboard models bench all-MiniLM-L6-v2
@@ -89,8 +91,21 @@ pub(super) async fn bench(global: &Global, args: BenchArgs) -> Result<ExitCode> 
         let model = show::plain(&args.model);
         show::line(&serde_json::to_string_pretty(&json!({ "model": model, "cells": cells }))?);
     } else {
-        let header = ["instances", "threads", "batch", "tokens", "p50 ms", "p99 ms", "texts/s"];
-        show::line(&show::table(&header, &cells.iter().map(row).collect::<Vec<_>>()));
+        let writes = cells.iter().any(|cell| cell.first_token.is_some());
+        let header: &[&str] = match writes {
+            true => &[
+                "instances",
+                "threads",
+                "rows",
+                "prompt",
+                "token p50 ms",
+                "p99 ms",
+                "tokens/s",
+                "first token ms",
+            ],
+            false => &["instances", "threads", "batch", "tokens", "p50 ms", "p99 ms", "texts/s"],
+        };
+        show::line(&show::table(header, &cells.iter().map(row).collect::<Vec<_>>()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,14 +116,22 @@ fn milliseconds(time: Duration) -> String {
 
 fn row(cell: &Cell) -> Vec<String> {
     let counts = [cell.instances, cell.threads, cell.batch, cell.tokens].map(|count| count.to_string());
-    let speed = format!("{:.0}", cell.texts_per_second);
-    counts.into_iter().chain([milliseconds(cell.p50), milliseconds(cell.p99), speed]).collect()
+    let speed = format!("{:.0}", cell.per_second);
+    let times = [milliseconds(cell.p50), milliseconds(cell.p99), speed];
+    counts.into_iter().chain(times).chain(cell.first_token.map(milliseconds)).collect()
 }
 
 fn object(cell: &Cell) -> serde_json::Value {
-    json!({
+    let mut object = json!({
         "instances": cell.instances, "threads": cell.threads, "batch": cell.batch, "tokens": cell.tokens,
         "p50_seconds": cell.p50.as_secs_f64(), "p99_seconds": cell.p99.as_secs_f64(),
-        "texts_per_second": cell.texts_per_second,
-    })
+    });
+    match cell.first_token {
+        Some(first) => {
+            object["first_token_seconds"] = json!(first.as_secs_f64());
+            object["tokens_per_second"] = json!(cell.per_second);
+        }
+        None => object["texts_per_second"] = json!(cell.per_second),
+    }
+    object
 }

@@ -70,7 +70,10 @@ pub(super) fn folder(args: &ExplainArgs) -> Result<Answer> {
         Writer::Tool => detectors::Source::Tool,
     };
     let redacted = redaction::redact(text, &mut Pseudonyms::default());
-    let asked = Text { written: text, redacted: &redacted.text, direction, source, about: &about };
+    // Here are no models.
+    let heard = detectors::Heard::default();
+    let asked =
+        Text { written: text, redacted: &redacted.text, direction, source, about: &about, heard: &heard };
     let Inspected { judged: said, instead, disclosures, facts, fall: _ } = judge.inspect(&tenant, &asked);
     let mut answer = judged(&said);
     let words = |start: usize, end: usize| text.chars().skip(start).take(end - start).collect::<String>();
@@ -219,10 +222,13 @@ pub(super) async fn server(global: &Global, args: &ExplainArgs) -> Result<Answer
         || "unknown".to_owned(),
         |language| format!("{} ({:.2})", language.code, language.confidence),
     );
-    let facts = match args.direction {
+    let mut facts = match args.direction {
         Way::Input => vec![("language", language), ("sentiment", format!("{:.2}", reply.sentiment))],
         Way::Output => Vec::new(),
     };
+    if !reply.degraded.is_empty() {
+        facts.push(("without", reply.degraded.join(", ")));
+    }
     Ok(Answer {
         verdict,
         rules,

@@ -33,10 +33,10 @@ const LICENCES: [&str; 14] = [
     "Zlib",
 ];
 
-/// Checks everything that is resolved for this platform, development dependencies included.
+/// Checks everything that is resolved for this platform, with every feature, and development dependencies included.
 pub(super) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     let mut cargo = workspace.cargo("metadata");
-    cargo.args(["--locked", "--format-version", "1", "--filter-platform", &host()?]);
+    cargo.args(["--locked", "--all-features", "--format-version", "1", "--filter-platform", &host()?]);
     let metadata: Value =
         serde_json::from_str(&output(&mut cargo)?).context("cargo metadata wrote no JSON")?;
     let faults = faults(&metadata);

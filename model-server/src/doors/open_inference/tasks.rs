@@ -25,6 +25,8 @@ pub(super) fn inputs(task: &Task) -> &'static [Input] {
         Task::Embed { .. } | Task::Tokens { .. } => &[TEXT],
         Task::CrossEncoder | Task::LateInteraction(_) => &[TEXT, QUERY],
         Task::Sequence { .. } => &[TEXT, SECOND],
+        // Sound, and what comes token by token, is for our own contract.
+        Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => &[],
     }
 }
 
@@ -44,6 +46,7 @@ pub(super) fn outputs(card: &Card) -> Vec<Output> {
             vec![output(SCORE, Datatype::Fp32, &[labels.len()]), output("label", Datatype::Bytes, &[])]
         }
         Task::Tokens { .. } => vec![output("labels", Datatype::Bytes, &[])],
+        Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => Vec::new(),
     }
 }
 
@@ -105,6 +108,10 @@ async fn ask<'a>(
             let options = ClassifyOptions { raw_scores, each_token, truncation };
             let answer = model.classify(texts, others, options, call).await?;
             Ok(Results::Spans(answer.rows.iter().map(|row| spans(&row.labels)).collect()))
+        }
+        Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => {
+            model.reads_texts()?;
+            Err(Error::NoModel)
         }
     }
 }

@@ -24,6 +24,8 @@ fn describe(card: &Card) -> InfoResponse {
         Task::Embed { .. } => ModelType::Embedding,
         Task::CrossEncoder | Task::LateInteraction(_) => ModelType::Reranker,
         Task::Sequence { .. } | Task::Tokens { .. } => ModelType::Classifier,
+        // These do nothing that this contract has, and are not told of here.
+        Task::Transcribe(_) | Task::DetectSpeech | Task::Generate(_) => ModelType::Classifier,
     };
     InfoResponse {
         version: env!("CARGO_PKG_VERSION").into(),

@@ -109,6 +109,13 @@ impl InferenceService for Fake {
         unreachable!()
     }
 
+    async fn detect_speech(
+        &self,
+        _: Request<inference::DetectSpeechRequest>,
+    ) -> Result<Response<inference::DetectSpeechResponse>, Status> {
+        unreachable!()
+    }
+
     async fn classify(
         &self,
         _: Request<inference::ClassifyRequest>,

@@ -1,4 +1,6 @@
 //! Safetensors files: a length, a JSON header that says where each tensor lies, and the tensors.
+//!
+//! [`Safetensors`] is the weights in a model's folder, in one file or in several with an index.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,40 +11,16 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    config::{Family, settings},
-    error::ImportError,
+use crate::{
+    ElementType,
+    import::{ImportError, settings},
+    short::short,
 };
-use crate::short::short;
 
 /// A header is a few hundred bytes a tensor; more than this is not one.
 const LARGEST_HEADER: u64 = 16 << 20;
 /// Files that one model's weights may be spread over.
 const MOST_SHARDS: usize = 1024;
-/// A tensor that every encoder has; what stands before its name stands before all the encoder's names.
-const LANDMARK: &str = "embeddings.word_embeddings.weight";
-
-/// DistilBERT's names for parts of a layer. The longer ones come before those that they contain.
-const DISTILBERT: [(&str, &str); 9] = [
-    ("encoder.layer", "transformer.layer"),
-    ("attention.self.query", "attention.q_lin"),
-    ("attention.self.key", "attention.k_lin"),
-    ("attention.self.value", "attention.v_lin"),
-    ("attention.output.dense", "attention.out_lin"),
-    ("attention.output.LayerNorm", "sa_layer_norm"),
-    ("intermediate.dense", "ffn.lin1"),
-    ("output.dense", "ffn.lin2"),
-    ("output.LayerNorm", "output_layer_norm"),
-];
-
-/// The float formats that weights come in.
-#[derive(Clone, Copy, Debug)]
-enum Format {
-    F32,
-    F16,
-    Bf16,
-}
-
 #[derive(Debug)]
 struct Shard {
     path: PathBuf,
@@ -52,51 +30,75 @@ struct Shard {
 #[derive(Debug)]
 struct Entry {
     shard: usize,
-    format: Format,
+    element: ElementType,
     shape: Vec<usize>,
     from: u64,
     bytes: usize,
 }
 
-/// The tensors of a model, read one by one when they are asked for.
+/// The float tensors of a model, read one by one when they are asked for. Others, such as buffers of
+/// positions, are left out.
 #[derive(Debug)]
-pub(super) struct Tensors {
+pub struct Safetensors {
     path: PathBuf,
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
-    /// What stands before the names of the encoder's tensors: nothing, or such as `bert.`.
-    prefix: String,
-    family: Family,
 }
 
-impl Tensors {
-    /// Reads the headers of the weights in `folder`.
-    pub(super) fn open(folder: &Path, family: Family) -> Result<Self, ImportError> {
+impl Safetensors {
+    /// Reads the headers of the weights in `folder`: `model.safetensors`, or the files that
+    /// `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it.
+    pub fn open(folder: &Path) -> Result<Self, ImportError> {
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
         let sharded = !single.exists() && index.exists();
         let (path, files) =
             if sharded { (index.clone(), shards(&index)?) } else { (single.clone(), vec![single]) };
-        let mut tensors =
-            Self { path, shards: Vec::new(), entries: BTreeMap::new(), prefix: String::new(), family };
+        let mut tensors = Self { path, shards: Vec::new(), entries: BTreeMap::new() };
         for file in files {
             tensors.add(file)?;
-        }
-        let mut ends = tensors.entries.keys().filter_map(|name| name.strip_suffix(LANDMARK));
-        match (ends.next(), ends.next()) {
-            (Some(prefix), None) => tensors.prefix = prefix.to_owned(),
-            (None, _) => return Err(tensors.problem(format!("no tensor's name ends with {LANDMARK}"))),
-            _ => return Err(tensors.problem(format!("several tensors' names end with {LANDMARK}"))),
         }
         Ok(tensors)
     }
 
-    /// The file that stands for the weights.
-    pub(super) fn path(&self) -> &Path {
+    /// The file that stands for the weights: the only one, or the index.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn problem(&self, problem: String) -> ImportError {
+    /// The files that hold tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// The tensors' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// Bytes of the tensors, by what their elements are.
+    #[must_use]
+    pub fn bytes(&self) -> BTreeMap<ElementType, u64> {
+        let mut bytes = BTreeMap::new();
+        for entry in self.entries.values() {
+            *bytes.entry(entry.element).or_default() += entry.bytes as u64;
+        }
+        bytes
+    }
+
+    /// The shape of a tensor; `None` where there is no float tensor of this name.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// What is wrong with the weights, as an error that names their file.
+    #[must_use]
+    pub fn problem(&self, problem: String) -> ImportError {
         ImportError::Weights { path: self.path.clone(), problem }
     }
 
@@ -116,34 +118,14 @@ impl Tensors {
         Ok(())
     }
 
-    /// The name here of a tensor of the encoder, which BERT calls `name`.
-    pub(super) fn encoder(&self, name: &str) -> String {
-        let mut name = name.to_owned();
-        if self.family == Family::DistilBert {
-            for (bert, distilbert) in DISTILBERT {
-                name = name.replace(bert, distilbert);
-            }
-        }
-        format!("{}{name}", self.prefix)
-    }
-
-    /// Whether there is a tensor of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
-    }
-
-    /// Rows of a table.
-    pub(super) fn rows(&self, name: &str) -> Result<usize, String> {
-        self.find(name)?
-            .shape
-            .first()
-            .copied()
-            .ok_or_else(|| format!("{name} is a single number, not a table"))
-    }
-
-    /// The values of a tensor of this shape, row by row.
-    pub(super) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
-        let entry = self.find(name)?;
+    /// The bytes of a tensor of this shape, row by row, and what its elements are: `Float`, `Float16` or
+    /// `Bfloat16`, each little-endian.
+    ///
+    /// # Errors
+    /// When there is no such tensor, it has another shape, or it cannot be read.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<(ElementType, Vec<u8>), String> {
+        let entry =
+            self.entries.get(name).ok_or_else(|| format!("there is no F32, F16 or BF16 tensor {name}"))?;
         if entry.shape != shape {
             return Err(format!("{name} has shape {:?}, not {shape:?}", entry.shape));
         }
@@ -153,15 +135,20 @@ impl Tensors {
             .seek(SeekFrom::Start(entry.from))
             .and_then(|_| (&shard.file).read_exact(&mut bytes))
             .map_err(|error| format!("{name} cannot be read from {}: {error}", shard.path.display()))?;
-        let values = floats(&bytes, entry.format);
+        Ok((entry.element, bytes))
+    }
+
+    /// The values of a tensor of this shape, row by row.
+    ///
+    /// # Errors
+    /// As [`Safetensors::read`], and when a value is not finite.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let (element, bytes) = self.read(name, shape)?;
+        let values = floats(&bytes, element);
         match values.iter().find(|value| !value.is_finite()) {
             Some(value) => Err(format!("{name} holds {value}")),
             None => Ok(values),
         }
-    }
-
-    fn find(&self, name: &str) -> Result<&Entry, String> {
-        self.entries.get(name).ok_or_else(|| format!("there is no F32, F16 or BF16 tensor {name}"))
     }
 }
 
@@ -215,29 +202,29 @@ fn header(file: &mut File, size: u64, shard: usize) -> Result<BTreeMap<String, E
         if from > to || *to > size - data {
             return Err(format!("{} runs past the end of the file: it is cut", short(&name)));
         }
-        let (format, element) = match entry["dtype"].as_str() {
-            Some("F32") => (Format::F32, 4),
-            Some("F16") => (Format::F16, 2),
-            Some("BF16") => (Format::Bf16, 2),
+        let (element, size) = match entry["dtype"].as_str() {
+            Some("F32") => (ElementType::Float, 4),
+            Some("F16") => (ElementType::Float16, 2),
+            Some("BF16") => (ElementType::Bfloat16, 2),
             _ => continue, // Buffers such as position_ids.
         };
-        if shape.iter().try_fold(element, |size: u64, &n| size.checked_mul(n)) != Some(to - from) {
+        if shape.iter().try_fold(size, |size: u64, &n| size.checked_mul(n)) != Some(to - from) {
             return Err(format!("{} has {} bytes, which its shape contradicts", short(&name), to - from));
         }
         let shape = shape.into_iter().map(|n| n as usize).collect();
         let (from, bytes) = (data + from, (to - from) as usize);
-        entries.insert(name, Entry { shard, format, shape, from, bytes });
+        entries.insert(name, Entry { shard, element, shape, from, bytes });
     }
     Ok(entries)
 }
 
-fn floats(bytes: &[u8], format: Format) -> Vec<f32> {
+fn floats(bytes: &[u8], element: ElementType) -> Vec<f32> {
     let halves = || bytes.chunks_exact(2).map(|half| u16::from_le_bytes([half[0], half[1]]));
-    match format {
-        Format::F32 => bytes.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]])).collect(),
-        Format::F16 => halves().map(from_f16).collect(),
+    match element {
+        ElementType::Float16 => halves().map(from_f16).collect(),
         // The upper half of a 32-bit float.
-        Format::Bf16 => halves().map(|half| f32::from_bits(u32::from(half) << 16)).collect(),
+        ElementType::Bfloat16 => halves().map(|half| f32::from_bits(u32::from(half) << 16)).collect(),
+        _ => bytes.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]])).collect(),
     }
 }
 
@@ -261,6 +248,8 @@ mod tests {
 
     use super::*;
 
+    const WORDS: &str = "embeddings.word_embeddings.weight";
+
     fn file(tensors: &[(&str, &str, &[usize], &[u8])]) -> Vec<u8> {
         let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
         for (name, dtype, shape, bytes) in tensors {
@@ -277,17 +266,18 @@ mod tests {
         1_f32.to_le_bytes().repeat(count)
     }
 
-    fn open(bytes: &[u8]) -> Result<Tensors, ImportError> {
+    fn open(bytes: &[u8]) -> Result<Safetensors, ImportError> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        Tensors::open(folder.path(), Family::Bert)
+        Safetensors::open(folder.path())
     }
 
     #[test]
     fn tensors_are_read_by_name_and_shape() {
         let word = "bert.embeddings.word_embeddings.weight";
         let tensors = open(&file(&[(word, "F32", &[2, 3], &ones(6)), ("x", "I64", &[1], &[0; 8])])).unwrap();
-        assert_eq!(tensors.encoder("pooler.dense.bias"), "bert.pooler.dense.bias");
+        assert_eq!(tensors.names().collect::<Vec<_>>(), [word]);
+        assert_eq!(tensors.bytes(), BTreeMap::from([(ElementType::Float, 24)]));
         assert_eq!(tensors.values(word, &[2, 3]).unwrap(), [1.0; 6]);
         assert!(tensors.values(word, &[3, 2]).unwrap_err().contains("[2, 3], not [3, 2]"));
         assert!(tensors.values("x", &[1]).unwrap_err().contains("no F32, F16 or BF16 tensor x"));
@@ -295,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_anywhere_is_refused() {
-        let bytes = file(&[(LANDMARK, "F32", &[2], &ones(2)), ("b", "F16", &[3], &[0; 6])]);
+        let bytes = file(&[(WORDS, "F32", &[2], &ones(2)), ("b", "F16", &[3], &[0; 6])]);
         open(&bytes).unwrap();
         for end in 0..bytes.len() {
             assert!(open(&bytes[..end]).is_err(), "cut at {end}");
@@ -322,8 +312,8 @@ mod tests {
 
     #[test]
     fn weights_that_are_no_numbers_are_refused() {
-        let bytes = file(&[(LANDMARK, "F32", &[1], &f32::NAN.to_le_bytes())]);
-        let error = open(&bytes).unwrap().values(LANDMARK, &[1]).unwrap_err();
+        let bytes = file(&[(WORDS, "F32", &[1], &f32::NAN.to_le_bytes())]);
+        let error = open(&bytes).unwrap().values(WORDS, &[1]).unwrap_err();
         assert!(error.contains("holds NaN"), "{error}");
     }
 
@@ -332,9 +322,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let index = folder.path().join("model.safetensors.index.json");
         for name in ["../model.safetensors", "/model.safetensors", ".hidden.safetensors", "model.bin"] {
-            fs::write(&index, json!({ "weight_map": { LANDMARK: name } }).to_string()).unwrap();
-            let error = Tensors::open(folder.path(), Family::Bert).unwrap_err().to_string();
-            assert!(error.contains(LANDMARK), "{name}: {error}");
+            fs::write(&index, json!({ "weight_map": { WORDS: name } }).to_string()).unwrap();
+            let error = Safetensors::open(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(WORDS), "{name}: {error}");
         }
     }
 
@@ -354,23 +344,6 @@ mod tests {
             assert_eq!(from_f16(bits), value, "{bits:#x}");
         }
         assert!(from_f16(0x7e00).is_nan());
-        assert_eq!(floats(&[0x80, 0x3f, 0x20, 0xc0], Format::Bf16), [1.0, -2.5]);
-    }
-
-    #[test]
-    fn distilbert_has_its_own_names() {
-        let mut tensors = open(&file(&[(LANDMARK, "F32", &[1], &ones(1))])).unwrap();
-        tensors.family = Family::DistilBert;
-        for (bert, distilbert) in [
-            ("encoder.layer.3.attention.self.query.bias", "transformer.layer.3.attention.q_lin.bias"),
-            ("encoder.layer.0.attention.output.dense.weight", "transformer.layer.0.attention.out_lin.weight"),
-            ("encoder.layer.0.attention.output.LayerNorm.bias", "transformer.layer.0.sa_layer_norm.bias"),
-            ("encoder.layer.0.intermediate.dense.bias", "transformer.layer.0.ffn.lin1.bias"),
-            ("encoder.layer.0.output.dense.bias", "transformer.layer.0.ffn.lin2.bias"),
-            ("encoder.layer.0.output.LayerNorm.bias", "transformer.layer.0.output_layer_norm.bias"),
-            ("embeddings.LayerNorm.bias", "embeddings.LayerNorm.bias"),
-        ] {
-            assert_eq!(tensors.encoder(bert), distilbert);
-        }
+        assert_eq!(floats(&[0x80, 0x3f, 0x20, 0xc0], ElementType::Bfloat16), [1.0, -2.5]);
     }
 }
