@@ -220,6 +220,24 @@ mod tests {
     }
 
     #[test]
+    fn cards_of_language_models_are_set_by_name() {
+        let (_folder, path) =
+            file("[generation.cards.small]\nmodel = \"qwen\"\nlanguages = [\"en\", \"de\"]\n");
+        let environment = Map(vec![pair("SWITCHBOARD__GENERATION__CARDS__SMALL__MAX_TOKENS", "64")]);
+        let config = load(Some(&path), &environment, &[pair("generation.cards.big.tier", "large")]).unwrap();
+        let small = &config.generation.cards["small"];
+        assert_eq!((small.model.as_str(), small.max_tokens, small.languages.len()), ("qwen", 64, 2));
+        let printed = toml::to_string(&config).unwrap();
+        assert!(printed.contains("[generation.cards.big]\n"), "{printed}");
+        let bad = [pair("generation.cards.big.quality", "2")];
+        let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
+        assert_eq!(message, "generation.cards.big.quality = 2 is not allowed: from 0 to 1");
+        let bad = [pair("generation.cards.big.tier", "huge")];
+        let message = load(None, &Map(vec![]), &bad).unwrap_err().to_string();
+        assert!(message.contains("generation.cards.big.tier") && message.contains("large"), "{message}");
+    }
+
+    #[test]
     fn a_tenant_has_rates_of_its_own() {
         let (_folder, path) = file("[gateway.rate.tenants.acme]\nvoice = { per_second = 50 }\n");
         let overrides =

@@ -53,11 +53,11 @@ pub(crate) fn inference_config() -> switchboard_model_server::Config {
     }
 }
 
-/// The example's bundles: tenant `bank` has the bank's.
-fn policy_config() -> switchboard_policy::Config {
+/// The example's bundles: tenant `bank` has the bank's, tenant `clinic` the clinic's.
+pub(crate) fn policy_config() -> switchboard_policy::Config {
     switchboard_policy::Config {
         bundles: Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/policy"),
-        tenants: [("bank".to_owned(), "bank".to_owned())].into(),
+        tenants: ["bank", "clinic"].map(|name| (name.to_owned(), name.to_owned())).into(),
         ..Default::default()
     }
 }

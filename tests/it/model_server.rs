@@ -101,7 +101,7 @@ fn a_node_lists_what_it_serves_to_whoever_asks() {
     let list = ["models", "list", "--node", node.grpc()];
     let listed = json(&switchboard(folder().path()).args(list).arg("--json").output().unwrap());
     assert_eq!(listed["models"], node.ready["models"]);
-    assert_eq!(listed["models"].as_array().unwrap().len(), 6, "{listed}");
+    assert_eq!(listed["models"].as_array().unwrap().len(), 8, "{listed}");
     for model in listed["models"].as_array().unwrap() {
         assert!(model["instances"].as_u64() > Some(0) && model["threads"].as_u64() > Some(0), "{model}");
         assert_eq!(model["backend"], "onnx/cpu", "{model}");

@@ -7,7 +7,7 @@ use std::{
     process::Output,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     binary::{folder, json, run, stderr},
@@ -73,6 +73,9 @@ fn check_finds_out_what_each_model_is() {
         assert_eq!(found["batch_variant"], Value::Array(vec![]), "{found}");
         assert_eq!(found["fingerprint"].as_str().map(str::len), Some(32), "{found}");
     }
+    let speech = model("tiny-whisper");
+    assert_eq!((&speech["task"], &speech["kind"]), (&json!("transcribe"), &json!("Whisper, merged decoder")));
+    assert_eq!((&speech["dimensions"], &speech["max_tokens"]), (&Value::Null, &json!(128)), "{speech}");
     assert_eq!(model("tiny-token-classifier")["labels"][1], "B-PER");
     assert_eq!(model("tiny-embedder")["prompts"][0], "passage");
     assert_eq!(model("tiny-embedder-last")["normalize"], false);

@@ -1,18 +1,28 @@
 //! The generation service: chooses a model card and writes the reply.
 //!
-//! Serves `GenerationService`. Calls no other role yet: its one card, `extractive`, picks sentences
+//! Serves `GenerationService`. Calls `InferenceService.Generate` of the role `inference` for the cards of
+//! language models that the configuration names; the card that is built in, `extractive`, picks sentences
 //! from the evidence that comes with the request. Owns no state.
 //!
-//! [`extractive`] is the heart: which sentences answer, whether any do, and what to ask otherwise.
+//! [`extractive`] says which sentences answer, whether any do, and what to ask otherwise. `prompt` is what a
+//! language model is asked, `writer` what becomes of its reply: `cited` reads it, `sources` finds what
+//! carries each sentence.
 
 mod catalogue;
+mod cited;
 mod config;
 mod error;
 pub mod extractive;
 mod metrics;
+mod prompt;
+mod refusal;
 mod service;
+mod sources;
+mod writer;
 
-pub use config::Config;
+pub use config::{Card, Config, Tier};
+
+use std::sync::Arc;
 
 use switchboard_mesh as mesh;
 use switchboard_proto::generation::v1::generation_service_server::{GenerationServiceServer, SERVICE_NAME};
@@ -24,12 +34,12 @@ pub const ROLE: &str = "generation";
 ///
 /// # Errors
 /// A config value that is not allowed.
-#[expect(clippy::unused_async, reason = "every role starts alike")]
-pub async fn start(config: Config, _ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
+pub async fn start(config: Config, ctx: &mesh::Context) -> Result<mesh::Mounted, mesh::StartError> {
     config.check().map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let prompt = prompt::Prompt::new().map_err(|error| mesh::StartError::new(ROLE, error))?;
+    let service = service::Generation::new(config, Arc::new(prompt), ctx.channel("inference"));
     // Evidence of a hundred passages with their sentences stays well below this.
-    let server =
-        GenerationServiceServer::new(service::Generation::new(config)).max_decoding_message_size(8 << 20);
+    let server = GenerationServiceServer::new(service).max_decoding_message_size(8 << 20);
     Ok(mesh::Mounted {
         role: ROLE,
         routes: tonic::service::Routes::new(server),

@@ -1,25 +1,33 @@
 //! `GenerationService`: decode, route, run the card, encode.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, stream};
-use switchboard_mesh::{self as mesh, error};
+use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use switchboard_mesh::{self as mesh, Channel, error};
 use switchboard_proto::{
     generation::v1::{
         Citation, Finish, FinishReason, GenerateRequest, GenerateResponse, ListModelsRequest,
         ListModelsResponse, ReplySentence, RouteRequest, RouteResponse, generate_response::Event,
         generation_service_server::GenerationService,
     },
+    inference::v1::inference_service_client::InferenceServiceClient,
     knowledge::v1::Hit,
 };
 use switchboard_text::words::Language;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Config, catalogue,
+    Config,
+    catalogue::{self, Catalogue, LanguageModel, Needs},
+    config::is_tag,
     error::Error,
-    extractive::{self, Reply, Task},
+    extractive::{self, Reply, Task, Verdict},
     metrics,
+    prompt::{self, Asked, Prompt},
+    sources::{Sources, text_of},
+    writer::{self, Order, Writer},
 };
 
 const MAX_QUESTION_CHARACTERS: usize = 8_000;
@@ -29,34 +37,85 @@ const MAX_PASSAGE_BYTES: usize = 64 * 1024;
 const MAX_TERMS: usize = 1_000;
 const MAX_SENTENCES: u32 = 50;
 const DEFAULT_SENTENCES: u32 = 5;
+/// Bytes of the best passage where only the number of passages is known: as long as knowledge cuts them.
+const USUAL_PASSAGE: usize = 500;
 
 pub(crate) struct Generation {
     config: Config,
+    catalogue: Catalogue,
+    prompt: Arc<Prompt>,
+    inference: InferenceServiceClient<Channel>,
 }
 
+type Events = Pin<Box<dyn Stream<Item = Result<GenerateResponse, Status>> + Send>>;
+
 impl Generation {
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config }
+    pub(crate) fn new(config: Config, prompt: Arc<Prompt>, inference: Channel) -> Self {
+        let catalogue = Catalogue::new(&config, Arc::clone(&prompt));
+        Self { config, catalogue, prompt, inference: writer::client(inference) }
+    }
+
+    /// A reply by a language model.
+    async fn write(
+        &self,
+        model: &Arc<LanguageModel>,
+        request: GenerateRequest,
+        route: RouteResponse,
+        call: &mesh::Call,
+    ) -> Result<Events, Status> {
+        let task = task(&request, self.config.min_answerability);
+        let Verdict { answerability, .. } = extractive::answer(task);
+        let (language, wanted) = (task.language, wanted(&request));
+        let finish = Finish { answerability, ..Finish::default() };
+        let question = prompt::flat(task.question);
+        let (lines, mut hits): (Vec<String>, Vec<Hit>) =
+            request.evidence.into_iter().filter_map(|hit| Some((line(&hit)?, hit))).unzip();
+        if lines.is_empty() {
+            // Without a passage there is nothing that could be cited.
+            metrics::reply(&model.name, "insufficient_evidence");
+            let reason = FinishReason::InsufficientEvidence.into();
+            return Ok(all(vec![Event::Route(route), Event::Finish(Finish { reason, ..finish })]));
+        }
+        let asked = Asked { question: &question, language: &request.locale, passages: &lines };
+        let prompt = self.prompt.write(&model.card, asked).map_err(|e| error::status(Error::Prompt(e)))?;
+        hits.truncate(prompt.passages);
+        // While the node reads the prompt.
+        let sources = tokio::task::spawn_blocking(move || Sources::read(hits, language));
+        let order = Order { model: Arc::clone(model), prompt, sources, wanted };
+        let writer = Writer::open(self.inference.clone(), call, order).await?;
+        let (events, received) = mpsc::channel(4);
+        // The reply is polled by the response stream itself: when the caller goes, it stops.
+        let running = writer.run(finish, events).into_stream().filter_map(|()| async { None });
+        let first = stream::iter([Ok(GenerateResponse { event: Some(Event::Route(route)) })]);
+        Ok(Box::pin(first.chain(stream::select(ReceiverStream::new(received), running))))
     }
 }
 
 #[tonic::async_trait]
 impl GenerationService for Generation {
-    type GenerateStream = Pin<Box<dyn Stream<Item = Result<GenerateResponse, Status>> + Send>>;
+    type GenerateStream = Events;
 
     async fn generate(
         &self,
         request: Request<GenerateRequest>,
     ) -> Result<Response<Self::GenerateStream>, Status> {
-        mesh::Call::of(&request)?.tenant()?;
+        let call = mesh::Call::of(&request)?;
+        call.tenant()?;
         let request = request.into_inner();
         check(&request).map_err(error::status)?;
-        let route = catalogue::route(&request.model).map_err(error::status)?;
-        // Picking sentences out of a hundred passages takes well under a millisecond.
-        let events = extract(&request, route, self.config.min_answerability);
-        Ok(Response::new(Box::pin(stream::iter(
-            events.into_iter().map(|event| Ok(GenerateResponse { event: Some(event) })),
-        ))))
+        let needs = Needs {
+            model: &request.model,
+            locale: &request.locale,
+            question_bytes: asked(&request).len(),
+            passage_bytes: request.evidence.iter().find_map(line).map_or(0, |line| line.len()),
+        };
+        let route = self.catalogue.route(&needs).map_err(error::status)?;
+        let events = match self.catalogue.language_model(&route.model) {
+            Some(model) => self.write(model, request, route, &call).await?,
+            // Picking sentences out of a hundred passages takes well under a millisecond.
+            None => all(extract(&request, route, self.config.min_answerability)),
+        };
+        Ok(Response::new(events))
     }
 
     async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteResponse>, Status> {
@@ -64,20 +123,31 @@ impl GenerationService for Generation {
         call.tenant()?;
         let request = request.into_inner();
         question(&request.question).map_err(error::status)?;
+        locale(&request.locale).map_err(error::status)?;
         if let Some(left) = request.time_left
             && Duration::try_from(left).is_err()
         {
             return Err(error::invalid("time_left", "a duration of zero or more"));
         }
-        catalogue::route(&request.model).map(Response::new).map_err(error::status)
+        let needs = Needs {
+            model: &request.model,
+            locale: &request.locale,
+            question_bytes: request.question.len(),
+            passage_bytes: if request.evidence_passages == 0 { 0 } else { USUAL_PASSAGE },
+        };
+        self.catalogue.route(&needs).map(Response::new).map_err(error::status)
     }
 
     async fn list_models(
         &self,
         _: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(ListModelsResponse { models: catalogue::cards() }))
+        Ok(Response::new(ListModelsResponse { models: self.catalogue.cards().to_vec() }))
     }
+}
+
+fn all(events: Vec<Event>) -> Events {
+    Box::pin(stream::iter(events.into_iter().map(|event| Ok(GenerateResponse { event: Some(event) }))))
 }
 
 fn question(text: &str) -> Result<(), Error> {
@@ -90,6 +160,14 @@ fn question(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+fn locale(tag: &str) -> Result<(), Error> {
+    if is_tag(tag) {
+        Ok(())
+    } else {
+        Err(Error::Invalid { field: "locale", allowed: "a BCP 47 tag such as `en` or `de-AT`, or empty" })
+    }
+}
+
 /// Whether a passage is larger than any that knowledge hands out: weighing it could take long.
 fn too_long(hit: &Hit) -> bool {
     let sentences: usize = hit.sentences.iter().map(|sentence| sentence.text.len()).sum();
@@ -97,11 +175,13 @@ fn too_long(hit: &Hit) -> bool {
         .passage
         .as_ref()
         .map_or(0, |p| p.title.len() + p.heading_path.iter().map(String::len).sum::<usize>());
-    hit.sentences.len() > MAX_PASSAGE_SENTENCES || sentences + headings > MAX_PASSAGE_BYTES
+    let text = hit.passage.as_ref().map_or(0, |passage| passage.text.len());
+    hit.sentences.len() > MAX_PASSAGE_SENTENCES || sentences.max(text) + headings > MAX_PASSAGE_BYTES
 }
 
 fn check(request: &GenerateRequest) -> Result<(), Error> {
     question(&request.question)?;
+    locale(&request.locale)?;
     if request.resolved_question.chars().count() > 2 * MAX_QUESTION_CHARACTERS {
         return Err(Error::Invalid { field: "resolved_question", allowed: "at most 16,000 characters" });
     }
@@ -123,23 +203,41 @@ fn check(request: &GenerateRequest) -> Result<(), Error> {
     Ok(())
 }
 
-fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f32) -> Vec<Event> {
-    let wanted = if request.max_sentences == 0 { DEFAULT_SENTENCES } else { request.max_sentences };
-    let question =
-        if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question };
+/// The question with what it leans on.
+fn asked(request: &GenerateRequest) -> &str {
+    if request.resolved_question.is_empty() { &request.question } else { &request.resolved_question }
+}
+
+fn wanted(request: &GenerateRequest) -> u32 {
+    if request.max_sentences == 0 { DEFAULT_SENTENCES } else { request.max_sentences }
+}
+
+/// A hit as a prompt has it; none for one without a passage.
+fn line(hit: &Hit) -> Option<String> {
+    let passage = hit.passage.as_ref()?;
+    let text = text_of(&passage.text, &hit.sentences);
+    (!text.trim().is_empty()).then(|| prompt::line(passage, &text))
+}
+
+fn task(request: &GenerateRequest, min_answerability: f32) -> Task<'_> {
+    let question = asked(request);
     let language = match request.locale.as_str() {
         "" => extractive::language_of(question),
         tag => Language::of_tag(tag),
     };
-    let verdict = extractive::answer(Task {
+    Task {
         asked: &request.question,
         question,
         evidence: &request.evidence,
         language,
         unknown_terms: &request.unknown_terms,
-        max_sentences: wanted as usize,
+        max_sentences: wanted(request) as usize,
         min_answerability,
-    });
+    }
+}
+
+fn extract(request: &GenerateRequest, route: RouteResponse, min_answerability: f32) -> Vec<Event> {
+    let verdict = extractive::answer(task(request, min_answerability));
     let mut finish = Finish { answerability: verdict.answerability, ..Finish::default() };
     let mut events = vec![Event::Route(route)];
     let (reason, label) = match verdict.reply {
