@@ -245,7 +245,8 @@ fn settings_that_cannot_be_name_the_key_and_what_is_allowed() {
     for (toml, named) in [
         ("pool = 'mean'", "unknown field `pool`"),
         ("pooling = 'max'", "`mean`"),
-        ("task = 'generate'", "`classify`"),
+        ("task = 'summarise'", "`classify`"),
+        ("task = 'generate'", "num_attention_heads"),
         ("instances = 0", "instances = 0; 1 to 64"),
         ("queue = 1025", "queue = 1025; 2048 to"),
         ("max_tokens = 100000", "max_tokens = 100000; 8 to 8192"),
