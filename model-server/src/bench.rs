@@ -89,7 +89,8 @@ pub fn run(config: &Config, request: &Request, mut on_cell: impl FnMut(&Cell)) -
         return Err(problem(&request.model, format!("reads at most {most} tokens, not {longer}")));
     }
     if let Task::Generate(language) = &description.task {
-        return writing(config, request, (&description, language), &runtime, &lengths, on_cell);
+        let language = *language;
+        return writing(config, request, (description, language), &runtime, &lengths, on_cell);
     }
     let mut cells = Vec::new();
     let own = &description.settings;
@@ -131,20 +132,24 @@ const WRITTEN: usize = 32;
 fn writing(
     config: &Config,
     request: &Request,
-    (description, language): (&Description, &Language),
+    (mut description, language): (Description, Language),
     runtime: &Runtime,
     lengths: &[usize],
     mut on_cell: impl FnMut(&Cell),
 ) -> Result<Vec<Cell>, Error> {
-    let failed = |error: BackendError| problem(&description.graph, format!("does not run: {error}"));
+    let graph = description.graph.clone();
+    let failed = |error: BackendError| problem(&graph, format!("does not run: {error}"));
+    let own = description.settings.threads.unwrap_or(config.threads);
     let longest = lengths.iter().max().copied().unwrap_or(0);
     let mut cells = Vec::new();
-    for &threads in request.threads.as_deref().unwrap_or(&[config.threads]) {
+    for &threads in request.threads.as_deref().unwrap_or(&[own]) {
         let mut config = Config { threads, ..config.clone() };
         config.generation.context = longest + WRITTEN + 1;
         config.generation.slots = request.batches.iter().max().copied().unwrap_or(1);
+        let settings = &mut description.settings;
+        (settings.threads, settings.context, settings.slots) = (None, None, None);
         let in_place = description.inspect()?.in_place;
-        let (mut decoder, threads) = model::decoder(description, language, &config, runtime, in_place)?;
+        let (mut decoder, threads) = model::decoder(&description, &language, &config, runtime, in_place)?;
         let shape = decoder.shape();
         let longest_prompt = shape.context.saturating_sub(WRITTEN + 1);
         for &batch in request.batches.iter().filter(|batch| **batch <= shape.slots) {

@@ -40,6 +40,8 @@ const PART: usize = 64;
 const SMALLEST_PART: usize = 8;
 /// Most tokens of a prompt that are read in a step while nobody writes.
 const LARGEST_PART: usize = 512;
+/// Logits of a part, but for the smallest one: 128 MB.
+const MOST_LOGITS: usize = 32 << 20;
 /// How long a part should take at most.
 const LONGEST_PART: Duration = Duration::from_millis(50);
 /// How often a sequence may lose its slot.
@@ -148,7 +150,6 @@ impl Batcher {
         let running: Vec<usize> = self.under_way().map(|(slot, _)| slot).collect();
         running.into_iter().for_each(|slot| self.end(slot, Some(Error::Stopped)));
         for sequence in waiting {
-            self.inbox.lock().held -= 1;
             sequence.end(Error::Stopped);
         }
     }
@@ -167,14 +168,13 @@ impl Batcher {
     /// Frees the slot of a sequence that has ended.
     fn end(&mut self, slot: usize, error: Option<Error>) {
         let Some(sequence) = self.free(slot) else { return };
-        self.inbox.lock().held -= 1;
         generation::ended(&self.name, sequence.class, sequence.written());
         if let Some(error) = error {
             sequence.end(error);
         }
     }
 
-    /// Frees the slots of those who are not waited for any more.
+    /// Frees the slots and places of those who are not waited for any more, or are late.
     fn sweep(&mut self) {
         for slot in 0..self.rows.len() {
             let Some(row) = self.rows.get(slot).and_then(Option::as_ref) else { continue };
@@ -184,24 +184,24 @@ impl Batcher {
                 self.end(slot, Some(Error::Deadline));
             }
         }
+        let gone = self.inbox.lock().sweep();
+        for sequence in gone {
+            let why = if sequence.is_gone() { "gone" } else { "deadline" };
+            metrics::refused(&self.name, sequence.class, why, 1);
+            sequence.end(Error::Deadline);
+        }
     }
 
     /// Gives slots to those who wait: free ones, and one of somebody less urgent.
     fn admit(&mut self) {
         loop {
             let mut waiting = self.inbox.lock();
-            let Some(class) = waiting.lead() else { break };
             let free = self.rows.iter().position(Option::is_none);
+            // Who is overdue gets the next free slot, but keeps nobody more urgent from taking one.
+            let class = if free.is_some() { waiting.lead() } else { waiting.class() };
+            let Some(class) = class else { break };
             let Some(slot) = free.or_else(|| self.displaceable(class)) else { break };
-            let Some(sequence) = waiting.pop() else { break };
-            let late = sequence.deadline.left().is_zero();
-            if late || sequence.is_gone() {
-                waiting.held -= 1;
-                drop(waiting);
-                metrics::refused(&self.name, sequence.class, if late { "deadline" } else { "gone" }, 1);
-                sequence.end(Error::Deadline);
-                continue;
-            }
+            let Some(sequence) = waiting.pop(class) else { break };
             drop(waiting);
             if let Some(mut displaced) = self.free(slot) {
                 displaced.displaced += 1;
@@ -228,7 +228,9 @@ impl Batcher {
         let (slot, row) =
             readers.min_by_key(|(_, row)| (Reverse(row.sequence.class), row.sequence.arrived))?;
         let alone = !self.under_way().any(|(_, row)| row.writes());
-        let (least, most) = if alone { (PART, LARGEST_PART) } else { (SMALLEST_PART, PART) };
+        // Graphs give logits for each token of a part.
+        let largest = (MOST_LOGITS / self.shape.vocabulary.max(1)).clamp(PART, LARGEST_PART);
+        let (least, most) = if alone { (PART, largest) } else { (SMALLEST_PART, PART) };
         let readable = self.inbox.lock().pace.readable(LONGEST_PART).unwrap_or(PART);
         Some((slot, row.unread().min(readable.clamp(least, most))))
     }
@@ -361,8 +363,10 @@ impl Batcher {
         let running = self.under_way().count();
         let left = self.under_way().map(|(_, row)| row.sequence.most - row.sequence.written()).sum();
         let held: usize = self.under_way().map(|(_, row)| row.fed).sum();
+        let may = self.under_way().filter(|(_, row)| row.sequence.displaced < MOST_DISPLACED);
+        let displaceable = may.map(|(_, row)| row.sequence.class).min();
         let mut waiting = self.inbox.lock();
-        (waiting.running, waiting.unwritten) = (running, left);
+        (waiting.running, waiting.unwritten, waiting.displaceable) = (running, left, displaceable);
         drop(waiting);
         generation::held(&self.name, held, held * self.shape.bytes_per_token);
     }

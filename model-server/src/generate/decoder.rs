@@ -6,7 +6,8 @@ use crate::backend::BackendError;
 ///
 /// A slot holds keys and values of one sequence. What a slot holds is told by the caller with every step:
 /// a [`Feed`] writes from position `past` on, and what stood there or after is forgotten. So a step that
-/// failed can be made again, and a slot is emptied by feeding it from 0.
+/// failed can be made again, and a slot is emptied by feeding it from 0; from no other place before its end is it
+/// fed.
 pub(crate) trait Decoder: Send {
     /// Its fixed measures.
     fn shape(&self) -> Shape;

@@ -16,15 +16,17 @@ pub(crate) struct Pace {
     read: f64,
     /// To write a token in each of so many rows, from one row on; 0 where nothing is known.
     write: Vec<f64>,
+    /// Whether rows share a step; otherwise each takes the time of one.
+    batches: bool,
     /// Steps that it rests on: of reading, and of writing with so many rows.
     reads: u64,
     writes: Vec<u64>,
 }
 
 impl Pace {
-    /// For a model that writes in at most so many rows.
-    pub(crate) fn new(rows: usize) -> Self {
-        Self { write: vec![0.0; rows], writes: vec![0; rows], ..Self::default() }
+    /// For a model that writes in at most so many rows, which share its steps if it `batches`.
+    pub(crate) fn new(rows: usize, batches: bool) -> Self {
+        Self { write: vec![0.0; rows], writes: vec![0; rows], batches, ..Self::default() }
     }
 
     /// Takes in how long so many tokens of a prompt took.
@@ -51,8 +53,9 @@ impl Pace {
     /// done, it is what the nearest number of rows took.
     pub(crate) fn writing(&self, rows: usize) -> f64 {
         let at = rows.max(1) - 1;
+        let each = if self.batches { 1.0 } else { rows.max(1) as f64 };
         let known = self.write.iter().enumerate().filter(|(_, seconds)| **seconds > 0.0);
-        known.min_by_key(|(known, _)| known.abs_diff(at)).map_or(0.0, |(_, seconds)| *seconds)
+        known.min_by_key(|(known, _)| known.abs_diff(at)).map_or(0.0, |(_, seconds)| *seconds * each)
     }
 
     /// Tokens that are read in so long, as far as is known.
@@ -86,7 +89,7 @@ mod tests {
 
     #[test]
     fn what_was_never_done_takes_what_the_nearest_takes() {
-        let mut pace = Pace::new(8);
+        let mut pace = Pace::new(8, true);
         assert_eq!(
             (pace.writing(3), pace.reading(10), pace.readable(Duration::from_secs(1))),
             (0.0, 0.0, None)
@@ -101,8 +104,15 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_share_nothing_take_their_time_one_after_the_other() {
+        let mut pace = Pace::new(8, false);
+        pace.has_written(1, Duration::from_millis(10));
+        assert!((pace.writing(8) - 0.08).abs() < 1e-9);
+    }
+
+    #[test]
     fn one_slow_step_changes_little_and_many_change_all() {
-        let mut pace = Pace::new(1);
+        let mut pace = Pace::new(1, true);
         pace.has_written(1, Duration::from_millis(10));
         pace.has_written(1, Duration::from_secs(10));
         assert!(pace.writing(1) < 0.015);

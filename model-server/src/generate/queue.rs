@@ -40,6 +40,8 @@ pub(super) struct Waiting {
     pub(super) unwritten: usize,
     /// Sequences with a slot.
     pub(super) running: usize,
+    /// The least urgent class that has a slot and may lose it.
+    pub(super) displaceable: Option<Class>,
     pub(super) pace: Pace,
     next: u64,
     closed: bool,
@@ -73,10 +75,28 @@ impl Waiting {
         self.queue.values().map(|sequence| sequence.class).max()
     }
 
-    pub(super) fn pop(&mut self) -> Option<Sequence> {
-        let (_, sequence) = self.queue.pop_first()?;
+    /// Takes out the first of a class.
+    pub(super) fn pop(&mut self, class: Class) -> Option<Sequence> {
+        let (&key, _) = self.queue.iter().find(|(_, sequence)| sequence.class == class)?;
+        let sequence = self.queue.remove(&key)?;
         self.unread -= sequence.tokens.len();
         Some(sequence)
+    }
+
+    /// Takes out those who are not waited for any more, or are late.
+    pub(super) fn sweep(&mut self) -> Vec<Sequence> {
+        let over = |sequence: &Sequence| sequence.is_gone() || sequence.deadline.left().is_zero();
+        let keys: Vec<_> = self.queue.iter().filter(|(_, it)| over(it)).map(|(key, _)| *key).collect();
+        let gone: Vec<Sequence> = keys.iter().filter_map(|key| self.queue.remove(key)).collect();
+        self.unread -= gone.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
+        gone
+    }
+
+    /// Makes all that waits have come so much earlier.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, time: Duration) {
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue.into_iter().map(|((due, id), sequence)| ((due - time, id), sequence)).collect();
     }
 
     /// Takes out all that waits.
@@ -85,12 +105,14 @@ impl Waiting {
         std::mem::take(&mut self.queue).into_values().collect()
     }
 
-    /// Seconds until a prompt that comes now has its first token, as far as can be foreseen.
-    fn until_first(&self, prompt: usize, slots: usize) -> f64 {
+    /// Seconds until a prompt of a class that comes now has its first token, as far as can be foreseen.
+    fn until_first(&self, prompt: usize, class: Class, slots: usize) -> f64 {
         let own = self.pace.reading(prompt) + self.pace.writing(1);
-        let before = self.pace.reading(self.unread);
+        // Prompts of the more urgent are read first.
+        let before = self.queue.values().filter(|sequence| sequence.class >= class);
+        let before = self.pace.reading(before.map(|sequence| sequence.tokens.len()).sum());
         // When all slots are taken, somebody has to be done first: on the average half of what is left.
-        let slot = match self.running < slots {
+        let slot = match self.running < slots || self.displaceable.is_some_and(|least| least < class) {
             true => 0.0,
             false => {
                 let left = self.unwritten as f64 / self.running.max(1) as f64 / 2.0;
@@ -119,6 +141,7 @@ impl Inbox {
             held: 0,
             unwritten: 0,
             running: 0,
+            displaceable: None,
             pace,
             next: 0,
             closed: false,
@@ -172,15 +195,12 @@ impl Queue {
         (waiting.pace.clone(), Duration::try_from_secs_f64(backlog).unwrap_or_default())
     }
 
-    /// Whether it would take another prompt, which may save making one.
+    /// Takes a place for a prompt, before anything is spent on it.
     ///
     /// # Errors
     /// `Overloaded` when too many wait, `Stopped` when the model has ended.
-    pub(crate) fn admit(&self, call: &Call) -> Result<(), Error> {
-        self.room(&self.inbox.lock(), call)
-    }
-
-    fn room(&self, waiting: &Waiting, call: &Call) -> Result<(), Error> {
+    pub(crate) fn admit(&self, call: &Call) -> Result<Place, Error> {
+        let mut waiting = self.inbox.lock();
         if waiting.closed {
             return Err(Error::Stopped);
         }
@@ -188,39 +208,51 @@ impl Queue {
         let kept = if call.class == Class::Batch { self.most / 4 } else { 0 };
         if waiting.held + kept >= self.most {
             metrics::refused(&self.name, call.class, "overloaded", 1);
-            let first = waiting.until_first(0, self.shape.slots);
+            let first = waiting.until_first(0, call.class, self.shape.slots);
             let retry_after = Duration::try_from_secs_f64(first).unwrap_or(RETRY[1]);
             return Err(Error::Overloaded { retry_after: retry_after.clamp(RETRY[0], RETRY[1]) });
         }
-        Ok(())
+        waiting.held += 1;
+        Ok(Place(self.inbox.clone()))
     }
 
     /// Has a prompt continued by at most `most` tokens, which fit behind it. Dropping what it returns ends
     /// that before the next step.
     ///
     /// # Errors
-    /// `Overloaded` when too many wait, `Deadline` when the first token cannot come in time as far as can
-    /// be foreseen, `Stopped` when the model has ended.
+    /// `Deadline` when the first token cannot come in time as far as can be foreseen, `Stopped` when the model has
+    /// ended.
     pub(crate) fn submit(
         &self,
+        place: Place,
         prompt: Vec<u32>,
         most: usize,
         writer: Box<dyn Writer>,
         call: &Call,
     ) -> Result<Chunks, Error> {
         let mut waiting = self.inbox.lock();
-        self.room(&waiting, call)?;
+        if waiting.closed {
+            return Err(Error::Stopped);
+        }
         let left = call.deadline.left().as_secs_f64();
-        if left <= 0.0 || left < HOPEFUL * waiting.until_first(prompt.len(), self.shape.slots) {
+        if left <= 0.0 || left < HOPEFUL * waiting.until_first(prompt.len(), call.class, self.shape.slots) {
             metrics::refused(&self.name, call.class, "deadline", 1);
             return Err(Error::Deadline);
         }
-        let (sequence, chunks) = Sequence::new(prompt, most, writer, call.class, call.deadline);
-        waiting.held += 1;
+        let (sequence, chunks) = Sequence::new(place, prompt, most, writer, call);
         waiting.insert(sequence);
         drop(waiting);
         self.inbox.0.news.notify_one();
         Ok(chunks)
+    }
+}
+
+/// A place in the queue; given back when it is dropped, which must not be under the queue's lock.
+pub(crate) struct Place(Inbox);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lock().held -= 1;
     }
 }
 

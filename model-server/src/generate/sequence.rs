@@ -1,8 +1,9 @@
 //! A text that is being continued, and what its caller gets to hear of it.
 
-use switchboard_mesh::{Class, Deadline};
+use switchboard_mesh::{Call, Class, Deadline};
 use tokio::{sync::mpsc, time::Instant};
 
+use super::queue::Place;
 use crate::error::Error;
 
 /// Chooses the tokens of one sequence and makes text of them.
@@ -80,22 +81,34 @@ pub(crate) struct Sequence {
     pub(super) displaced: u32,
     /// When the last token was written.
     pub(super) last: Option<Instant>,
+    _place: Place,
 }
 
 impl Sequence {
     /// A sequence and what its caller hears of it. `tokens` is not empty; `most` is at least 1.
     pub(super) fn new(
+        place: Place,
         tokens: Vec<u32>,
         most: usize,
         writer: Box<dyn Writer>,
-        class: Class,
-        deadline: Deadline,
+        call: &Call,
     ) -> (Self, Chunks) {
         // Room for all that can come, so that a caller who reads slowly holds up nobody.
         let (chunks, receiver) = mpsc::channel(most + 1);
         let (prompt, arrived) = (tokens.len(), Instant::now());
-        let sequence =
-            Self { class, deadline, arrived, tokens, prompt, most, writer, chunks, displaced: 0, last: None };
+        let sequence = Self {
+            class: call.class,
+            deadline: call.deadline,
+            arrived,
+            tokens,
+            prompt,
+            most,
+            writer,
+            chunks,
+            displaced: 0,
+            last: None,
+            _place: place,
+        };
         (sequence, receiver)
     }
 

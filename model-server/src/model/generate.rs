@@ -84,14 +84,16 @@ impl Model {
         call: &Call,
     ) -> Result<Writing, Error> {
         let (language, began) = (Arc::clone(self.language()?), Instant::now());
-        language.queue.admit(call)?;
+        // Taken first, and kept also while work goes on for a caller who has gone.
+        let place = language.queue.admit(call)?;
         let preparing = Arc::clone(&language);
         // Templates, tokenizers and grammars may take a while each.
-        let prepared = tokio::task::spawn_blocking(move || preparing.prepare(&prompt, options)).await;
+        let prepare = move || preparing.prepare(&prompt, options).map(|prepared| (place, prepared));
+        let prepared = tokio::task::spawn_blocking(prepare).await;
         let prepared = prepared.unwrap_or_else(|error| Err(BackendError::Failed(error.to_string()).into()));
-        let submitted = prepared.and_then(|(ids, most, style)| {
+        let submitted = prepared.and_then(|(place, (ids, most, style))| {
             let (prompt_tokens, writer) = (ids.len(), style.writer(&language.vocabulary, &language.endings));
-            Ok((prompt_tokens, language.queue.submit(ids, most, Box::new(writer), call)?))
+            Ok((prompt_tokens, language.queue.submit(place, ids, most, Box::new(writer), call)?))
         });
         match submitted {
             Ok((prompt_tokens, chunks)) => {

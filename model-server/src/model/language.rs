@@ -22,6 +22,8 @@ use crate::{
 
 /// Tokens of a prompt's part that is timed.
 const PART: usize = 64;
+/// Tokens that are written behind it with each number of rows.
+const WRITTEN: usize = 3;
 /// The fewest tokens that a sequence has room for.
 const SHORTEST: usize = 64;
 
@@ -156,8 +158,9 @@ fn room(
 /// time it runs once.
 fn measure(decoder: &mut dyn Decoder, time: Duration) -> Result<Pace, BackendError> {
     let shape = decoder.shape();
-    let mut pace = Pace::new(shape.slots);
-    let part: Vec<u32> = (0u32..).take(PART.min(shape.context - 1)).map(|at| at % 8).collect();
+    let mut pace = Pace::new(shape.slots, shape.batches);
+    // A context has room for eight tokens at least.
+    let part: Vec<u32> = (0u32..).take(PART.min(shape.context - WRITTEN)).map(|at| at % 8).collect();
     let began = Instant::now();
     // The first run of all takes longer than any other.
     let logits = decoder.step(&[Feed { slot: 0, past: 0, tokens: &part }])?;
@@ -177,25 +180,30 @@ fn measure(decoder: &mut dyn Decoder, time: Duration) -> Result<Pace, BackendErr
     if !shape.batches {
         rows.truncate(1);
     }
-    for slot in 1..shape.slots {
-        if began.elapsed() < time && shape.batches {
-            decoder.step(&[Feed { slot, past: 0, tokens: &part }])?;
-        } else {
-            rows.retain(|rows| *rows <= slot);
-            break;
-        }
-    }
     for rows in rows {
-        let feeds: Vec<Feed<'_>> =
-            (0..rows).map(|slot| Feed { slot, past: part.len(), tokens: &part[..1] }).collect();
-        for _ in 0..3 {
-            if began.elapsed() < time {
-                let began = Instant::now();
-                decoder.step(&feeds)?;
-                pace.has_written(rows, began.elapsed());
+        // From the end of the part again with each number of rows.
+        for slot in 0..rows {
+            if began.elapsed() >= time {
+                return Ok(cleared(decoder, pace));
             }
+            decoder.step(&[Feed { slot, past: 0, tokens: &part }])?;
+        }
+        for past in part.len()..part.len() + WRITTEN {
+            let feeds: Vec<Feed<'_>> =
+                (0..rows).map(|slot| Feed { slot, past, tokens: &part[..1] }).collect();
+            if began.elapsed() >= time {
+                return Ok(cleared(decoder, pace));
+            }
+            let began = Instant::now();
+            decoder.step(&feeds)?;
+            pace.has_written(rows, began.elapsed());
         }
     }
-    (0..shape.slots).for_each(|slot| decoder.clear(slot));
-    Ok(pace)
+    Ok(cleared(decoder, pace))
+}
+
+/// What was measured, with nothing left in the slots.
+fn cleared(decoder: &mut dyn Decoder, pace: Pace) -> Pace {
+    (0..decoder.shape().slots).for_each(|slot| decoder.clear(slot));
+    pace
 }

@@ -169,9 +169,11 @@ fn check(feedback: &Feedback) -> Result<(), Status> {
     let is_label = |label: &String| {
         (1..=MAX_LABEL).contains(&label.len())
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+            // They are recorded in the open: none may be somebody's number.
+            && switchboard_text::redaction::find(label).is_empty()
     };
     if feedback.labels.len() > MAX_LABELS || !feedback.labels.iter().all(is_label) {
-        let allowed = "at most 16, each of 1 to 64 letters, digits, `-`, `_` and `.`";
+        let allowed = "at most 16, each of 1 to 64 letters, digits, `-`, `_` and `.`, and none personal data";
         return Err(error::invalid("feedback.labels", allowed));
     }
     Ok(())

@@ -213,7 +213,10 @@ impl Store for Memory {
             held.heard = Instant::now();
             let turns = &mut held.conversation.turns;
             let at = turns.iter().position(|t| t.number == turn).ok_or(Error::NoTurn)?;
-            let change = turns.last().and_then(|last| held.matter.heard(&feedback, turn, last));
+            // While a turn is under way, none that has ended is the last.
+            let under_way = turns.last().is_some_and(|last| last.number != held.conversation.turn_count);
+            let number = if under_way { 0 } else { turn };
+            let change = turns.last().and_then(|last| held.matter.heard(&feedback, number, last));
             turns[at].feedback = Some(feedback);
             Ok((turns[at].record, change))
         })
@@ -227,9 +230,10 @@ impl Store for Memory {
                 // A turn that has not ended says nothing yet.
                 let ended = held.conversation.turns.last();
                 let last = ended.filter(|last| last.number == held.conversation.turn_count);
-                if held.heard.elapsed() >= self.assume_after
-                    && let Some(change) = last.and_then(|last| held.matter.quiet(last))
-                {
+                // What is about to be forgotten is as quiet as it will be.
+                let is_quiet =
+                    held.heard.elapsed() >= self.assume_after || held.used.elapsed() >= self.forget_after;
+                if is_quiet && let Some(change) = last.and_then(|last| held.matter.quiet(last)) {
                     changes.push((tenant.clone(), id.clone(), change));
                 }
             }

@@ -130,12 +130,13 @@ impl Rig {
         let toy = Toy { shape, slots: vec![Vec::new(); slots], seen: seen_tx, go: gate, room, poison };
         let device = Device::new("test", 1, [0.05, 0.2], || {}).unwrap();
         let queue =
-            Batcher::start("toy".into(), Box::new(toy), Pace::new(slots), most, device.turns(1)).unwrap();
+            Batcher::start("toy".into(), Box::new(toy), Pace::new(slots, batches), most, device.turns(1))
+                .unwrap();
         Self { queue, seen, go, device }
     }
 
     fn submit(&self, prompt: &[u32], most: usize, call: &Call) -> Result<Chunks, Error> {
-        self.queue.submit(prompt.to_vec(), most, Box::new(Numbers), call)
+        self.queue.submit(self.queue.admit(call)?, prompt.to_vec(), most, Box::new(Numbers), call)
     }
 
     fn next(&self) -> Vec<(usize, usize, Vec<u32>)> {
@@ -273,6 +274,56 @@ fn the_urgent_take_the_slot_of_who_can_wait() {
 }
 
 #[test]
+fn who_is_overdue_keeps_nobody_more_urgent_waiting() {
+    let rig = Rig::new(Options { gated: true, slots: 2, ..Options::default() });
+    let under_way: Vec<_> =
+        (0..2).map(|_| rig.submit(&lasting(1, 30), 30, &of_class(Class::Batch)).unwrap()).collect();
+    rig.step();
+    rig.next();
+    // One that waits since long ago, and who calls now.
+    let _waits = rig.submit(&[4], 1, &of_class(Class::Batch)).unwrap();
+    rig.queue.inbox.lock().age(Duration::from_secs(60));
+    let mut voices: Vec<_> =
+        [7, 8].into_iter().map(|token| rig.submit(&[token], 1, &of_class(Class::Voice)).unwrap()).collect();
+    rig.go();
+    assert_eq!(rig.step().0.len(), 2, "both take the slots at once");
+    for (voice, token) in voices.iter_mut().zip([7, 8]) {
+        assert_eq!(hear(voice).0, alone(&[token], 1));
+    }
+    drop(under_way);
+}
+
+#[test]
+fn who_waits_and_has_gone_gives_back_the_place() {
+    let rig = Rig::new(Options { gated: true, slots: 1, most: 3, ..Options::default() });
+    let _writes = rig.submit(&lasting(1, 30), 30, &call("t")).unwrap();
+    rig.next();
+    let waits: Vec<_> = (0..2).map(|_| rig.submit(&[5], 1, &call("t")).unwrap()).collect();
+    assert!(matches!(rig.submit(&[5], 1, &call("t")), Err(Error::Overloaded { .. })));
+    drop(waits);
+    rig.go();
+    rig.next();
+    assert!(rig.submit(&[5], 1, &call("t")).is_ok(), "the slot is still taken, the places are not");
+}
+
+#[test]
+fn the_urgent_are_not_refused_for_what_they_need_not_wait_for() {
+    let rig = Rig::new(Options { gated: true, slots: 1, ..Options::default() });
+    let _writes = rig.submit(&lasting(1, 30), 30, &of_class(Class::Batch)).unwrap();
+    rig.step();
+    rig.next();
+    let mut slow = Pace::new(1, true);
+    slow.has_written(1, Duration::from_secs(1));
+    rig.queue.inbox.lock().pace = slow;
+    let soon = |class| {
+        let deadline = Deadline::after(Duration::from_secs(5));
+        Call::new(switchboard_mesh::Tenant::try_new("t").unwrap(), deadline).with_class(class)
+    };
+    assert!(matches!(rig.submit(&[1], 5, &soon(Class::Batch)), Err(Error::Deadline)));
+    assert!(rig.submit(&[1], 5, &soon(Class::Voice)).is_ok());
+}
+
+#[test]
 fn one_that_fails_fails_alone() {
     let rig = Rig::new(Options { poison: Some(30), ..Options::default() });
     let mut bad = rig.submit(&[1, 2, 30], 5, &call("t")).unwrap();
@@ -341,8 +392,7 @@ fn when_the_device_closes_all_are_told() {
     drop(go);
     assert!(matches!(hear(&mut under_way).1, Err(Error::Stopped)));
     assert!(matches!(hear(&mut waits).1, Err(Error::Stopped)));
-    let again = queue.submit(vec![1], 5, Box::new(Numbers), &call("t"));
-    assert!(matches!(again, Err(Error::Stopped)));
+    assert!(matches!(queue.admit(&call("t")), Err(Error::Stopped)));
 }
 
 /// A writer that finds no token.
@@ -362,7 +412,10 @@ impl Writer for Stuck {
 #[test]
 fn numbers_that_are_not_finite_end_that_text_alone() {
     let rig = Rig::new(Options::default());
-    let mut bad = rig.queue.submit(vec![1, 2], 5, Box::new(Stuck(Mutex::new(0))), &call("t")).unwrap();
+    let mut bad = {
+        let place = rig.queue.admit(&call("t")).unwrap();
+        rig.queue.submit(place, vec![1, 2], 5, Box::new(Stuck(Mutex::new(0))), &call("t")).unwrap()
+    };
     let mut good = rig.submit(&[3], 20, &call("t")).unwrap();
     assert!(matches!(hear(&mut bad).1, Err(Error::Backend(_))));
     assert_eq!(hear(&mut good).0, alone(&[3], 20));

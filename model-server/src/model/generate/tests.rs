@@ -286,6 +286,18 @@ async fn who_leaves_is_counted_and_who_is_late_is_told() {
 }
 
 #[test]
+fn every_form_is_measured_while_it_is_loaded() {
+    for form in forms() {
+        let folder = folder(form, &[("model.toml", "warm_up = '300ms'")]);
+        let rig = load(folder.path()).unwrap();
+        let (cells, _) = rig.model.profile();
+        let known =
+            |tokens| cells.iter().any(|cell| cell.batch == 1 && cell.tokens == tokens && cell.seconds > 0.0);
+        assert!(known(1) && known(64), "{form:?}: {cells:?}");
+    }
+}
+
+#[test]
 fn a_folder_that_does_not_fit_together_is_refused() {
     let refused = |files: &[(&str, &str)]| {
         let folder = folder(forms()[1], files);

@@ -108,7 +108,10 @@ impl<T: Float> Shared<T> {
                 positions.extend((0i64..).skip(total - count).take(count));
             }
         }
-        self.logits.resize(rows * count * self.shape.vocabulary, T::default());
+        let wanted = rows * count * self.shape.vocabulary;
+        let more = wanted.saturating_sub(self.logits.len());
+        self.logits.try_reserve_exact(more).map_err(|error| BackendError::OutOfMemory(error.to_string()))?;
+        self.logits.resize(wanted, T::default());
         let view = |values| TensorRef::<i64>::from_array_view(values).map_err(failed);
         let ids = view(([rows, count], ids))?;
         let mask = view(([rows, width], mask.as_slice()))?;

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use switchboard_text::{Span, redaction::Entity, sentences};
 
+/// The most texts that an inference node takes at once.
+const MOST_WINDOWS: usize = 1024;
+
 /// The stretches of a text that are asked about.
 #[derive(Debug)]
 pub(super) struct Windows {
@@ -26,7 +29,7 @@ impl Windows {
             sentences::split(&masked).into_iter().map(|sentence| sentence.chars.end).collect();
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         let mut start = 0;
-        while start < characters.len() {
+        while start < characters.len() && texts.len() < MOST_WINDOWS {
             let stop = cut(&characters, &ends, start, longest.max(1));
             let blank = |at: &usize| characters[*at].is_whitespace();
             let first = (start..stop).find(|at| !blank(at)).unwrap_or(stop);
@@ -37,7 +40,7 @@ impl Windows {
             }
             start = stop;
         }
-        Self { texts, places, whole: end.is_none() }
+        Self { texts, places, whole: end.is_none() && start >= characters.len() }
     }
 }
 
@@ -68,6 +71,18 @@ fn mask(text: &str, found: &[Entity]) -> String {
     masked
 }
 
+/// The most characters that a name is made longer by, either way.
+const LONGEST_REST: usize = 32;
+
+/// Whether a character is one of a word, in a script whose words have marks between them. In others a name would
+/// take in all of its clause.
+fn goes_on(c: char) -> bool {
+    let unmarked = matches!(c,
+        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}'
+        | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
+    c.is_alphanumeric() && !unmarked
+}
+
 /// Turns places in characters to spans of a text.
 pub(super) struct Words<'t> {
     text: &'t str,
@@ -93,12 +108,14 @@ impl<'t> Words<'t> {
     /// tells the other half.
     pub(super) fn whole(&mut self, chars: Range<usize>) -> Span {
         let Span { mut chars, mut bytes } = self.span(chars);
-        let first = self.text[bytes.start..].starts_with(char::is_alphanumeric);
-        for c in self.text[..bytes.start].chars().rev().take_while(|c| first && c.is_alphanumeric()) {
+        let first = self.text[bytes.start..].starts_with(goes_on);
+        let before = self.text[..bytes.start].chars().rev().take(LONGEST_REST);
+        for c in before.take_while(|c| first && goes_on(*c)) {
             (chars.start, bytes.start) = (chars.start - 1, bytes.start - c.len_utf8());
         }
-        let last = self.text[..bytes.end].ends_with(char::is_alphanumeric);
-        for c in self.text[bytes.end..].chars().take_while(|c| last && c.is_alphanumeric()) {
+        let last = self.text[..bytes.end].ends_with(goes_on);
+        let behind = self.text[bytes.end..].chars().take(LONGEST_REST);
+        for c in behind.take_while(|c| last && goes_on(*c)) {
             (chars.end, bytes.end) = (chars.end + 1, bytes.end + c.len_utf8());
         }
         Span { chars, bytes }
@@ -114,6 +131,21 @@ mod tests {
 
     fn texts(text: &str, longest: usize, most: usize) -> Vec<String> {
         Windows::of(text, &[], longest, most).texts
+    }
+
+    #[test]
+    fn a_name_takes_in_its_word_and_no_clause() {
+        let whole = |text: &str, chars: Range<usize>| text[Words::new(text).whole(chars).bytes].to_owned();
+        assert_eq!(whole("ask Annabel now", 4..7), "Annabel");
+        assert_eq!(whole("我叫王小明想退货", 2..5), "王小明");
+        let long = format!("{}b", "a".repeat(10_000));
+        assert_eq!(whole(&long, 5_000..5_001).len(), 1 + 2 * LONGEST_REST);
+    }
+
+    #[test]
+    fn of_more_windows_than_a_node_takes_the_first_are_read() {
+        let windows = Windows::of(&"a ".repeat(3_000), &[], 2, 10_000);
+        assert_eq!((windows.texts.len(), windows.whole), (MOST_WINDOWS, false));
     }
 
     #[test]
