@@ -8,6 +8,8 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's tables are for people")]
 
+mod node;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -18,12 +20,13 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use serde_json::Value;
 use switchboard_proto::{
     inference::v1::{EmbedRequest, inference_service_client::InferenceServiceClient},
     tei::v1::{EmbedRequest as TeiRequest, embed_client::EmbedClient},
 };
 use tonic::{Request, transport::Channel};
+
+use self::node::Node;
 
 const ROUNDS: usize = 5;
 /// Of each measurement.
@@ -42,49 +45,15 @@ fn text(number: usize, tokens: usize) -> String {
     (0..tokens - 2).map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The node, in a process of its own.
-struct Node {
-    process: Child,
-    grpc: String,
-    metrics: String,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Node {
-    fn start(root: &Path) -> Self {
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-        serve.current_dir(root).args(["--set", "telemetry.log=warn", "--set", "node.metrics=127.0.0.1:0"]);
-        serve.args(["serve", "--role", "inference", "--listen", "127.0.0.1:0", "--json"]);
-        let mut process = serve.stdout(Stdio::piped()).spawn().expect("the node starts");
-        let mut line = String::new();
-        let output = process.stdout.take().expect("piped");
-        BufReader::new(output).read_line(&mut line).expect("the node says that it is ready");
-        let ready: Value = serde_json::from_str(&line).expect("a line of JSON");
-        let text = |key: &str| ready[key].as_str().expect("a string").to_owned();
-        Self { process, grpc: text("grpc"), metrics: text("metrics") }
-    }
-
-    async fn connect(&self) -> Channel {
-        Channel::from_shared(self.grpc.clone()).expect("a URL").connect().await.expect("connected")
-    }
-
-    /// The sum of a metric over its labels.
-    fn metric(&self, name: &str) -> f64 {
-        let address = self.metrics.trim_start_matches("http://").trim_end_matches("/metrics");
-        let mut stream = TcpStream::connect(address).expect("connected");
-        write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")
-            .expect("asked");
-        let mut page = String::new();
-        stream.read_to_string(&mut page).expect("answered");
-        let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
+/// The sum of a metric of a node over its labels.
+fn metric(node: &Node, name: &str) -> f64 {
+    let address = node.metrics.trim_start_matches("http://").trim_end_matches("/metrics");
+    let mut stream = TcpStream::connect(address).expect("connected");
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").expect("asked");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("answered");
+    let lines = page.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// The plain loop, in a process of its own.
@@ -188,7 +157,7 @@ fn main() {
     }
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (node, mut plain) = (Node::start(&root), Loop::start(&root, threads));
+    let (node, mut plain) = (Node::start(&root, &[]), Loop::start(&root, threads));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let channel = node.connect().await;
@@ -268,7 +237,7 @@ async fn against_the_loop(channel: &Channel, plain: &mut Loop) {
 /// 64 callers with texts of 8 to 256 tokens.
 async fn mixed(channel: &Channel, node: &Node) {
     let names = ["switchboard_inference_padding_tokens_total", "switchboard_inference_tokens_total"];
-    let before = names.map(|name| node.metric(name));
+    let before = names.map(|name| metric(node, name));
     let began = Instant::now();
     let callers = (0..64_usize).map(async |caller| {
         let mut seen = Vec::new();
@@ -283,7 +252,7 @@ async fn mixed(channel: &Channel, node: &Node) {
         seen
     });
     let seen: Vec<(usize, Duration)> = futures::future::join_all(callers).await.concat();
-    let [padding, tokens] = names.map(|name| node.metric(name));
+    let [padding, tokens] = names.map(|name| metric(node, name));
     let (padding, tokens) = (padding - before[0], tokens - before[1]);
     println!("\nMixed lengths, 8 to 256 tokens, 64 callers\n");
     println!(
@@ -309,7 +278,7 @@ async fn leaving(node: &Node) {
         "switchboard_inference_refused_texts_total",
         "switchboard_inference_wasted_seconds_total",
     ];
-    let before = names.map(|name| node.metric(name));
+    let before = names.map(|name| metric(node, name));
     // Something to wait for.
     let long = Case { tei: false, callers: 1, texts: 32, tokens: 256 };
     let busy = call(&channel, long, 0);
@@ -334,7 +303,7 @@ async fn leaving(node: &Node) {
         stayed
     };
     let (_, stayed) = tokio::join!(busy, waiting);
-    let after = names.map(|name| node.metric(name));
+    let after = names.map(|name| metric(node, name));
     let [tokens, refused, wasted] = [0, 1, 2].map(|at| after[at] - before[at]);
     println!("\nHalf of 64 callers leave while they wait behind a large request\n");
     println!("answered {stayed}, left the queue {refused:.0}");

@@ -8,18 +8,23 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark's tables are for people")]
 
+#[path = "../node/mod.rs"]
+mod node;
+
 use std::{
-    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use switchboard_proto::inference::v1::{
     GenerateRequest, ProfileRequest, inference_service_client::InferenceServiceClient,
 };
+use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tonic::{Request, transport::Channel};
+
+use self::node::Node;
 
 const ROUNDS: usize = 5;
 const STREAMS: [usize; 2] = [1, 8];
@@ -27,41 +32,20 @@ const STREAMS: [usize; 2] = [1, 8];
 const COMMON: [&str; 4] =
     ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
 
-/// The node, in a process of its own.
-struct Node {
-    process: Child,
-    grpc: String,
-    _folder: tempfile::TempDir,
+/// A node with the models that are in a folder, for as long as that is there.
+struct Served {
+    node: Node,
+    _folder: TempDir,
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Node {
-    /// A node with the models that are in `folder`.
-    fn start(root: &Path, folder: tempfile::TempDir) -> Self {
-        let mut serve = Command::new(env!("CARGO_BIN_EXE_switchboard"));
-        serve.current_dir(root).env("OMP_WAIT_POLICY", "passive");
+impl Served {
+    fn start(root: &Path, folder: TempDir) -> Self {
         let repository = format!("inference.repository={}", folder.path().display());
-        serve.args(["--set", "telemetry.log=warn", "--set", &repository]);
-        serve.args(["serve", "--role", "inference", "--listen", "127.0.0.1:0", "--json"]);
-        let mut process = serve.stdout(Stdio::piped()).spawn().expect("the node starts");
-        let mut line = String::new();
-        let output = process.stdout.take().expect("piped");
-        BufReader::new(output).read_line(&mut line).expect("the node says that it is ready");
-        let ready: Value = serde_json::from_str(&line).expect("a line of JSON");
-        let grpc = ready["grpc"].as_str().expect("a string").to_owned();
-        Self { process, grpc, _folder: folder }
+        Self { node: Node::start(root, &[repository]), _folder: folder }
     }
 
     async fn client(&self) -> InferenceServiceClient<Channel> {
-        let channel =
-            Channel::from_shared(self.grpc.clone()).expect("a URL").connect().await.expect("connected");
-        InferenceServiceClient::new(channel)
+        InferenceServiceClient::new(self.node.connect().await)
     }
 }
 
@@ -83,8 +67,14 @@ impl Seen {
     }
 }
 
-/// Has a prompt continued.
-async fn write(mut client: InferenceServiceClient<Channel>, model: &str, prompt: String, most: u32) -> Seen {
+/// Has a prompt continued, and tells when the first token is there.
+async fn write(
+    mut client: InferenceServiceClient<Channel>,
+    model: &str,
+    prompt: String,
+    most: u32,
+    mut begun: Option<oneshot::Sender<()>>,
+) -> Seen {
     let request =
         GenerateRequest { model: model.into(), prompt, max_tokens: most, ..GenerateRequest::default() };
     let mut request = Request::new(request);
@@ -96,6 +86,9 @@ async fn write(mut client: InferenceServiceClient<Channel>, model: &str, prompt:
         if step.tokens as usize > tokens.len() {
             tokens.push(Instant::now());
         }
+        if let Some(begun) = begun.take() {
+            let _ = begun.send(());
+        }
     }
     Seen { asked, tokens }
 }
@@ -106,10 +99,10 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// Tokens a second of all streams from the first token on, and seconds to the first one, of one round.
-async fn round(node: &Node, model: &str, streams: usize, prompts: &[String], most: u32) -> (f64, f64) {
+async fn round(node: &Served, model: &str, streams: usize, prompts: &[String], most: u32) -> (f64, f64) {
     let client = node.client().await;
     let writing =
-        (0..streams).map(|at| write(client.clone(), model, prompts[at % prompts.len()].clone(), most));
+        (0..streams).map(|at| write(client.clone(), model, prompts[at % prompts.len()].clone(), most, None));
     let seen = futures::future::join_all(writing).await;
     let first: Vec<f64> = seen.iter().map(|seen| seen.first().as_secs_f64()).collect();
     let begun = seen.iter().filter_map(|seen| seen.tokens.first()).min().copied();
@@ -132,7 +125,7 @@ fn forms() -> Vec<(&'static str, Vec<&'static str>)> {
     forms
 }
 
-fn fixtures(root: &Path) -> Node {
+fn fixtures(root: &Path) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let source = root.join("model-server/fixtures/models/tiny-lm");
     for (name, files) in forms() {
@@ -142,7 +135,7 @@ fn fixtures(root: &Path) -> Node {
             std::fs::copy(source.join(file), to.join(file)).expect("copied");
         }
     }
-    Node::start(root, folder)
+    Served::start(root, folder)
 }
 
 async fn small(root: &Path) {
@@ -188,11 +181,13 @@ async fn small(root: &Path) {
         let mut gaps = Vec::new();
         for _ in 0..ROUNDS {
             let long = "The desk lamp costs 39.95 euros. ".repeat(28);
+            let (begun, has_begun) = oneshot::channel();
             let joins = async {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                write(client.clone(), model, long, 4).await
+                has_begun.await.expect("a first token");
+                write(client.clone(), model, long, 4, None).await
             };
-            let (seen, _) = tokio::join!(write(client.clone(), model, prompts[0].clone(), 250), joins);
+            let writes = write(client.clone(), model, prompts[0].clone(), 250, Some(begun));
+            let (seen, _) = tokio::join!(writes, joins);
             gaps.extend(seen.gaps().iter().map(|gap| gap.as_secs_f64() * 1e3));
         }
         let longest = gaps.iter().copied().fold(0.0, f64::max);
@@ -224,7 +219,7 @@ async fn large(root: &Path, qwen: &Path, python: &str) {
         }
         models.push("torch");
     }
-    let node = Node::start(root, folder);
+    let node = Served::start(root, folder);
     let prompts: Vec<String> = (0..8).map(|at| format!("{at} ").repeat(64)).collect();
     println!("\na model of Qwen2.5-0.5B's shape, prompts of 128 tokens: medians\n");
     println!("{:<16}{:>10}{:>12}{:>16}", "", "streams", "tokens/s", "first token ms");

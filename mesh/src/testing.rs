@@ -7,10 +7,11 @@ mod s3;
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::TcpListener,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::Uri;
@@ -48,6 +49,24 @@ pub async fn listen(role: &Mounted) -> (Uri, DropGuard) {
     let stack = Stack::new(role.routes.clone()).long_lived(role.long_lived.iter().copied());
     tokio::spawn(server::serve(listener, stack, Limits::default(), stop.clone(), Duration::from_secs(1)));
     (uri, stop.drop_guard())
+}
+
+/// Looks until there is what is wanted: for what nothing tells of, as another server's state or a file's.
+/// `look` gives it, or what there is instead.
+///
+/// # Panics
+/// With what there was instead, when it is not there within a minute.
+pub async fn eventually<T, E: fmt::Debug>(mut look: impl AsyncFnMut() -> Result<T, E>) -> T {
+    const LONG_ENOUGH: Duration = Duration::from_secs(60);
+    const BETWEEN: Duration = Duration::from_millis(20);
+    let begun = Instant::now();
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(instead) => assert!(begun.elapsed() < LONG_ENOUGH, "not within {LONG_ENOUGH:?}: {instead:?}"),
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
 }
 
 /// A port of loopback that is free, and that nobody else gets by asking the system for one: a server that is

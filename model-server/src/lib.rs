@@ -1,14 +1,14 @@
 //! A node that runs models: the role `inference`.
 //!
-//! It loads the models of a repository folder, and serves `InferenceService` (`Embed`, `Rerank`,
-//! `Classify`, `Transcribe`, `DetectSpeech`, `ListModels`, `Profile`) over ONNX models; `Generate` answers
-//! FAILED_PRECONDITION until there is a model for its task. Beside it stand the doors that others'
-//! clients know: `inference.GRPCInferenceService` (Open Inference Protocol v2) and `tei.v1`. It calls no
+//! It loads the models of a repository folder, and serves `InferenceService` over them, in ONNX or, with the
+//! feature `torch`, in Torch; a method without a model for its task answers FAILED_PRECONDITION. Beside it stand
+//! the doors that others' clients know: `inference.GRPCInferenceService` (Open Inference Protocol v2) and `tei.v1`. It calls no
 //! other role and keeps no state.
 //!
 //! A request's way: `service` (or a door) checks it, `model` turns its texts into token rows, the
-//! `scheduler` puts rows of many requests together and runs them on a `backend`. Sound goes another way:
-//! `transcribe` and `vad` have a thread for each model, which takes turns on the scheduler's device.
+//! `scheduler` puts rows of many requests together and runs them on a `backend`. What goes on in steps goes another
+//! way: `generate`, `transcribe` and `vad` have a thread for each model, which takes turns on the scheduler's
+//! device.
 
 mod about;
 mod backend;

@@ -126,8 +126,7 @@ impl OnnxModel {
         threads: usize,
     ) -> Result<Self, Error> {
         let Description { graph, task, settings, .. } = description;
-        let session = session(runtime, graph, placement, threads)
-            .map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))?;
+        let session = session(runtime, graph, placement, threads)?;
         let mut inputs = Vec::new();
         for input in session.inputs() {
             let name = input.name();
@@ -183,17 +182,24 @@ fn element(kind: &ValueType) -> Option<TensorElementType> {
     }
 }
 
-fn session(runtime: &Runtime, graph: &Path, placement: Placement, threads: usize) -> ort::Result<Session> {
-    Session::builder(&runtime.0)?
-        .with_execution_providers(providers(placement))?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        // Threads that spin between batches would take the cores from everything else here.
-        .with_intra_op_spinning(false)?
-        // A memory plan is kept for every shape that was ever run, and batches have all shapes.
-        .with_memory_pattern(false)?
-        .commit_from_file(graph)
+/// A session over the graph in a file.
+///
+/// # Errors
+/// Names the file and what is wrong with it.
+fn session(runtime: &Runtime, graph: &Path, placement: Placement, threads: usize) -> Result<Session, Error> {
+    let open = || -> ort::Result<Session> {
+        Session::builder(&runtime.0)?
+            .with_execution_providers(providers(placement))?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(threads)?
+            .with_inter_threads(1)?
+            // Threads that spin between batches would take the cores from everything else here.
+            .with_intra_op_spinning(false)?
+            // A memory plan is kept for every shape that was ever run, and batches have all shapes.
+            .with_memory_pattern(false)?
+            .commit_from_file(graph)
+    };
+    open().map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))
 }
 
 impl Backend for OnnxModel {

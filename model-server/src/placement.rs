@@ -7,7 +7,7 @@ use crate::{
     config::{Config, Provider},
     error::Error,
     onnx::{OnnxModel, Runtime},
-    repository::{BackendName, Description},
+    repository::{BackendName, Description, Settings},
     torch,
 };
 
@@ -74,5 +74,16 @@ impl Placement {
             BackendName::Onnx => Ok(Box::new(OnnxModel::load(runtime, description, self, threads)?)),
             BackendName::Torch => torch::load(description, self, threads),
         }
+    }
+}
+
+/// Threads that compute a step of a model whose steps come one after the other: as `model.toml` or the
+/// configuration says, else all cores.
+pub(crate) fn step_threads(settings: &Settings, config: &Config) -> usize {
+    match (config.provider, settings.threads.unwrap_or(config.threads)) {
+        (Provider::Cpu, 0) => config.shared_cores(),
+        (Provider::Cpu, threads) => threads,
+        // Steps on one GPU come one after the other.
+        _ => 1,
     }
 }

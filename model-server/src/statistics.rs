@@ -122,6 +122,20 @@ impl<'a> Tally<'a> {
             statistics.failed(self.began.elapsed());
         }
     }
+
+    /// Counts it by what became of it; of one that succeeded, `rows` were computed.
+    pub(crate) fn ended<T, E>(self, rows: usize, result: Result<(T, Parts), E>) -> Result<T, E> {
+        match result {
+            Ok((answer, parts)) => {
+                self.succeeded(rows, parts);
+                Ok(answer)
+            }
+            Err(error) => {
+                self.failed();
+                Err(error)
+            }
+        }
+    }
 }
 
 impl Drop for Tally<'_> {

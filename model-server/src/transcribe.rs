@@ -37,8 +37,6 @@ use crate::{
     statistics::{Parts, Statistics, Tally},
 };
 
-/// Windows of a batch: what the step of a decoder costs is mostly its weights, which eight rows share.
-const MOST_ROWS: usize = 8;
 /// Samples whose spectrogram is made on the async threads: a second takes some 0.3 ms.
 const INLINE_SAMPLES: usize = RATE;
 /// Parts of a prompt that a caller gives, of the tokens that there are positions for.
@@ -145,7 +143,6 @@ impl Loaded {
             clock,
             mels,
             positions,
-            rows: MOST_ROWS,
             turns,
         };
         let queue = Queue::start(worker, window)?;
@@ -178,16 +175,8 @@ impl Transcriber {
         call: &Call,
     ) -> Result<Transcript, Error> {
         let tally = Tally::begin(&self.statistics);
-        match self.answer(samples, options, call).await {
-            Ok((transcript, parts)) => {
-                tally.succeeded(1, parts);
-                Ok(transcript)
-            }
-            Err(error) => {
-                tally.failed();
-                Err(error)
-            }
-        }
+        let result = self.answer(samples, options, call).await;
+        tally.ended(1, result)
     }
 
     async fn answer(
@@ -223,12 +212,11 @@ impl Transcriber {
         let input = began.elapsed();
         let form = Form { timestamps: !without_timestamps, translate };
         let utterance = Utterance::new(spectrogram, self.clock, before, language, form);
-        let (transcript, waited) = self.queue.transcribe(places, utterance, call).await?;
-        let parts = Parts { input, queue: waited.queue, infer: waited.inference, ..Parts::default() };
-        Ok((transcript, parts))
+        let (transcript, parts) = self.queue.transcribe(places, utterance, call).await?;
+        Ok((transcript, Parts { input, ..parts }))
     }
 
-    /// How long what waits takes, about.
+    /// How long what was taken in takes, about.
     pub(crate) fn backlog(&self) -> Duration {
         self.queue.backlog()
     }

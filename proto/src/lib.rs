@@ -93,3 +93,6 @@ pub mod tei {
         tonic::include_proto!("tei.v1");
     }
 }
+
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use switchboard_generation::Card;
-use switchboard_mesh::{Context, bootstrap::Wiring};
+use switchboard_mesh::{Context, testing::context};
 use switchboard_proto::{
     generation::v1::{
         FinishReason, GenerateRequest, generate_response::Event,
@@ -51,7 +51,7 @@ fn repository() -> TempDir {
 /// Inference with all of them, and generation with a card for each language model.
 async fn mesh() -> (Context, TempDir) {
     let folder = repository();
-    let ctx = Context::wired(folder.path().join(".data"), Wiring::fixed(Default::default()));
+    let ctx = context(&folder.path().join(".data"));
     let config =
         switchboard_model_server::Config { repository: folder.path().to_owned(), ..inference_config() };
     ctx.mount(&switchboard_model_server::start(config, &ctx).await.unwrap());

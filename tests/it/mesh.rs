@@ -12,6 +12,7 @@ use futures::stream;
 use http::Uri;
 use switchboard_mesh::{
     Call, Context, Deadline, Mounted, Tenant, bootstrap::Wiring, error, identity::Identity, server,
+    testing::eventually,
 };
 use switchboard_proto::{
     conversation::v1::{
@@ -156,20 +157,19 @@ impl Mesh {
     /// The records of a conversation, oldest first, once the ledger has `least` of them.
     pub(crate) async fn records(&self, tenant: &str, conversation: &str, least: usize) -> Vec<Record> {
         let mut ledger = LedgerServiceClient::new(self.ctx.channel("ledger"));
-        let began = std::time::Instant::now();
-        loop {
+        // They come by way of the disk.
+        eventually(async || {
             let request = QueryRequest {
                 conversation_id: conversation.to_owned(),
                 order: Order::OldestFirst.into(),
                 ..QueryRequest::default()
             };
             match ledger.query(call(tenant).request(request)).await {
-                Ok(found) if found.get_ref().records.len() >= least => return found.into_inner().records,
-                found => assert!(began.elapsed() < Duration::from_secs(20), "{found:?}"),
+                Ok(found) if found.get_ref().records.len() >= least => Ok(found.into_inner().records),
+                found => Err(found),
             }
-            // They come by way of the disk, and nothing tells of it.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        })
+        .await
     }
 
     /// Asks a question for tenant `acme`.

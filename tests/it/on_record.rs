@@ -98,6 +98,7 @@ async fn how_a_matter_ended_joins_its_turn_and_its_feedback() {
         ("feedback.rating", Feedback { comment: "well".into(), ..Feedback::default() }),
         ("feedback.score", scored(6)),
         ("feedback.labels", Feedback { labels: vec!["jo@home.example".into()], ..scored(5) }),
+        ("feedback.labels", Feedback { labels: vec!["4111-1111-1111-1111".into()], ..scored(5) }),
     ] {
         let refused = say(1, bad).await.unwrap_err();
         let told = refused.get_details_bad_request().unwrap();

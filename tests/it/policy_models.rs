@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use switchboard_mesh::{Context, bootstrap::Wiring};
+use switchboard_mesh::{Context, testing::context};
 use switchboard_policy::ModelsConfig;
 use switchboard_proto::policy::v1::{
     Direction, InspectRequest, InspectResponse, RestoreRequest, Source, Verdict,
@@ -21,7 +21,7 @@ const OTHER: &str = "Can I return a tent that I have used?";
 /// Policy, with or without the role that has its models.
 async fn policy(inference: bool, models: ModelsConfig) -> (Context, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let ctx = Context::wired(folder.path().to_owned(), Wiring::fixed(Default::default()));
+    let ctx = context(folder.path());
     if inference {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("model-server/fixtures/models");
         let config = switchboard_model_server::Config { repository: fixtures, ..inference_config() };

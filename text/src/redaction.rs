@@ -91,8 +91,9 @@ pub fn find_kinds(text: &str, kinds: Kinds) -> Vec<Entity> {
 }
 
 /// Adds what a model found, such as names of persons and places, to what [`find`] found: in order, not
-/// overlapping. What was found by its form stands where both overlap, and of two from the model the
-/// one that begins first. A span that is empty or not of this text is left out.
+/// overlapping. Where both overlap, what was found by its form stands, and of two from the model the one that
+/// begins first; what is left of the other on either side of it is hidden all the same, as far as there are
+/// letters or figures in it. A span that is empty or not of this text is left out.
 #[must_use]
 pub fn with_named(text: &str, found: Vec<Entity>, named: Vec<Entity>) -> Vec<Entity> {
     let mut named: Vec<Entity> = named
@@ -103,12 +104,22 @@ pub fn with_named(text: &str, found: Vec<Entity>, named: Vec<Entity>) -> Vec<Ent
     let mut all: Vec<Entity> = Vec::with_capacity(found.len() + named.len());
     let mut found = found.into_iter().peekable();
     for entity in named {
-        while let Some(earlier) = found.next_if(|next| next.span.bytes.start < entity.span.bytes.end) {
+        let end = entity.span.bytes.end;
+        let mut start = entity.span.bytes.start.max(all.last().map_or(0, |last| last.span.bytes.end));
+        let part = |bytes: Range<usize>| {
+            let written = text.get(bytes.clone())?;
+            let from = bytes.start + (written.len() - written.trim_start().len());
+            let bytes = from..from + written.trim().len();
+            let says = written.contains(char::is_alphanumeric);
+            says.then(|| Entity { span: Span { bytes, ..entity.span.clone() }, ..entity.clone() })
+        };
+        while let Some(earlier) = found.next_if(|next| next.span.bytes.start < end) {
+            let taken = earlier.span.bytes.clone();
+            all.extend(part(start..taken.start.max(start)));
+            start = start.max(taken.end);
             all.push(earlier);
         }
-        if all.last().is_none_or(|last| last.span.bytes.end <= entity.span.bytes.start) {
-            all.push(entity);
-        }
+        all.extend(part(start..end.max(start)));
     }
     all.extend(found);
     let mut spans = Spans::new(text);

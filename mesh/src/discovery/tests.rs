@@ -22,7 +22,10 @@ use super::{
     },
     *,
 };
-use crate::{balance::Plain, testing::EtcdServer};
+use crate::{
+    balance::Plain,
+    testing::{EtcdServer, eventually},
+};
 
 const TTL: Duration = Duration::from_secs(2);
 
@@ -171,18 +174,13 @@ async fn raw(session: &Session) -> Vec<(String, String)> {
 
 /// Waits until etcd itself has these nodes, in order.
 async fn has(session: &Session, wanted: &[&str]) {
-    let look = async {
-        loop {
-            let keys = raw(session).await;
-            let ids: Vec<&str> = keys.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
-            if ids == wanted {
-                return;
-            }
-            // It could be watched, but what is tested is how we watch.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(timeout(Duration::from_secs(60), look).await.is_ok(), "{wanted:?}: {:?}", raw(session).await);
+    // It could be watched, but what is tested is how we watch.
+    eventually(async || {
+        let keys = raw(session).await;
+        let ids: Vec<&str> = keys.iter().filter_map(|(key, _)| key.rsplit('/').next()).collect();
+        if ids == wanted { Ok(()) } else { Err(format!("{keys:?} and not {wanted:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

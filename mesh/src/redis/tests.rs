@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     config::Secret,
     rate::{By, Limiter, Rate},
-    testing::RedisServer,
+    testing::{RedisServer, eventually},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -35,15 +35,7 @@ async fn set_and_get(redis: &Redis, key: &str) -> Result<String, RedisError> {
 
 /// Tries until it works: whoever takes over needs a moment.
 async fn in_the_end(redis: &Redis, key: &str) {
-    let mut last = String::new();
-    let works = async {
-        while let Err(error) = set_and_get(redis, key).await {
-            last = error.to_string();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let works = tokio::time::timeout(Duration::from_secs(60), works).await;
-    assert!(works.is_ok(), "{last}");
+    eventually(async || set_and_get(redis, key).await).await;
 }
 
 #[tokio::test]

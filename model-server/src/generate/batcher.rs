@@ -249,54 +249,59 @@ impl Batcher {
 
     /// Reads a part of a prompt. After its end, the first token is written.
     fn read(&mut self, slot: usize, tokens: usize) {
-        let began = Instant::now();
-        let Some(outcome) = self.run(&[(slot, tokens)]).pop() else { return };
-        let took = began.elapsed();
-        if outcome.1.is_ok() {
+        let row = self.rows.get(slot).and_then(Option::as_ref);
+        let class = row.map_or(Class::Batch, |row| row.sequence.class);
+        if let Some(took) = self.run(&[(slot, tokens)]) {
             self.inbox.lock().pace.has_read(tokens, took);
-            generation::read(&self.name, self.class_of(slot), tokens, took);
+            generation::read(&self.name, class, tokens, took);
         }
-        self.take_in(outcome, tokens, took);
     }
 
     /// Writes a token in each of these slots.
     fn write(&mut self, slots: &[usize]) {
-        let began = Instant::now();
         let feeds: Vec<(usize, usize)> = slots.iter().map(|&slot| (slot, 1)).collect();
-        let outcomes = self.run(&feeds);
-        let took = began.elapsed();
-        if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+        if let Some(took) = self.run(&feeds) {
             self.inbox.lock().pace.has_written(slots.len(), took);
-        }
-        let share = took / u32::try_from(slots.len()).unwrap_or(1).max(1);
-        generation::wrote(&self.name, slots.len(), took);
-        for outcome in outcomes {
-            self.take_in(outcome, 1, share);
+            generation::wrote(&self.name, slots.len(), took);
         }
         self.turn = slots.last().map_or(0, |slot| slot + 1);
     }
 
-    fn class_of(&self, slot: usize) -> Class {
-        self.rows.get(slot).and_then(Option::as_ref).map_or(Class::Batch, |row| row.sequence.class)
+    /// Runs a step for slots, each with its next tokens, and gives it to their sequences. When memory does not
+    /// suffice, they are halved; when it fails otherwise, each is tried alone: the fault may be with one, and
+    /// the others have no part in it. Returns how long it took if it was made at once.
+    fn run(&mut self, feeds: &[(usize, usize)]) -> Option<Duration> {
+        let began = Instant::now();
+        let step = self.once(feeds);
+        let took = began.elapsed();
+        match (step, feeds) {
+            (Ok(mut logits), _) => {
+                let share = took / u32::try_from(feeds.len()).unwrap_or(1).max(1);
+                for (&(slot, tokens), row) in
+                    feeds.iter().zip(logits.chunks_mut(self.shape.vocabulary.max(1)))
+                {
+                    self.take_in(slot, tokens, row, share);
+                }
+                return Some(took);
+            }
+            (Err(error), &[(slot, _)]) => self.fail(slot, error),
+            (Err(BackendError::OutOfMemory(_)), _) => {
+                let (first, second) = feeds.split_at(feeds.len() / 2);
+                self.run(first);
+                self.run(second);
+            }
+            (Err(BackendError::Failed(_)), _) => {
+                for one in feeds.chunks(1) {
+                    self.run(one);
+                }
+            }
+        }
+        None
     }
 
-    /// Takes in what a step made of a slot. `share` is the compute that it took.
-    fn take_in(&mut self, (slot, outcome): Outcome, tokens: usize, share: Duration) {
+    /// Takes in the logits after the tokens that a slot was fed. `share` is the compute that it took.
+    fn take_in(&mut self, slot: usize, tokens: usize, logits: &mut [f32], share: Duration) {
         let Some(row) = self.rows.get_mut(slot).and_then(Option::as_mut) else { return };
-        let mut logits = match outcome {
-            Ok(logits) => logits,
-            Err(error) => {
-                let error = match error {
-                    BackendError::OutOfMemory(reason) => {
-                        tracing::warn!(model = %self.name, reason, "a text alone needs more memory than there is");
-                        metrics::refused(&self.name, row.sequence.class, "memory", 1);
-                        Error::Overloaded { retry_after: MEMORY_AGAIN }
-                    }
-                    error @ BackendError::Failed(_) => Error::Backend(error),
-                };
-                return self.end(slot, Some(error));
-            }
-        };
         row.fed += tokens;
         if row.sequence.is_gone() {
             metrics::wasted(&self.name, row.sequence.class, share);
@@ -310,35 +315,23 @@ impl Batcher {
             None => generation::first(&self.name, class, now.duration_since(row.sequence.arrived)),
             Some(last) => generation::next(&self.name, class, now.duration_since(last)),
         }
-        if !row.sequence.write(&mut logits) {
+        if !row.sequence.write(logits) {
             self.end(slot, None);
         }
     }
 
-    /// Runs a step for slots, each with its next tokens. When memory does not suffice, they are halved; when
-    /// it fails otherwise, each is tried alone: the fault may be with one, and the others have no part in it.
-    fn run(&mut self, feeds: &[(usize, usize)]) -> Vec<Outcome> {
-        let all = |error: &BackendError| feeds.iter().map(|(slot, _)| (*slot, Err(error.clone()))).collect();
-        match self.once(feeds) {
-            Ok(logits) => {
-                let width = self.shape.vocabulary.max(1);
-                feeds
-                    .iter()
-                    .map(|(slot, _)| *slot)
-                    .zip(logits.chunks(width).map(|row| Ok(row.to_vec())))
-                    .collect()
+    /// Ends the sequence of a slot whose step failed also alone.
+    fn fail(&mut self, slot: usize, error: BackendError) {
+        let Some(row) = self.rows.get(slot).and_then(Option::as_ref) else { return };
+        let error = match error {
+            BackendError::OutOfMemory(reason) => {
+                tracing::warn!(model = %self.name, reason, "a text alone needs more memory than there is");
+                metrics::refused(&self.name, row.sequence.class, "memory", 1);
+                Error::Overloaded { retry_after: MEMORY_AGAIN }
             }
-            Err(BackendError::OutOfMemory(_)) if feeds.len() > 1 => {
-                let (first, second) = feeds.split_at(feeds.len() / 2);
-                let mut outcomes = self.run(first);
-                outcomes.extend(self.run(second));
-                outcomes
-            }
-            Err(BackendError::Failed(_)) if feeds.len() > 1 => {
-                feeds.chunks(1).flat_map(|one| self.run(one)).collect()
-            }
-            Err(error) => all(&error),
-        }
+            error @ BackendError::Failed(_) => Error::Backend(error),
+        };
+        self.end(slot, Some(error));
     }
 
     /// One step of the decoder. A panic in there is a failure of this step.
@@ -371,9 +364,6 @@ impl Batcher {
         generation::held(&self.name, held, held * self.shape.bytes_per_token);
     }
 }
-
-/// What became of a slot: the logits after its last token.
-type Outcome = (usize, Result<Vec<f32>, BackendError>);
 
 /// Works until the queue is dropped, or the device.
 fn work(mut batcher: Batcher, turns: &Turns) {

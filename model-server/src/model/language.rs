@@ -8,11 +8,11 @@ use std::{
 use super::{Card, generate::Language, load, load::Loaded};
 use crate::{
     backend::BackendError,
-    config::{Config, Provider},
+    config::Config,
     error::Error,
     generate::{self, Batcher, ChatTemplates, Decoder, Feed, Pace, Vocabulary},
     onnx::{self, Runtime},
-    placement::{DecoderOptions, Placement},
+    placement::{DecoderOptions, Placement, step_threads},
     repository::{self, BackendName, Description, problem},
     scheduler::Turns,
     statistics::Statistics,
@@ -92,12 +92,7 @@ pub(crate) fn decoder(
     in_place: bool,
 ) -> Result<(Box<dyn Decoder>, usize), Error> {
     let Description { folder, graph, settings, backend, .. } = description;
-    let threads = match (config.provider, settings.threads.unwrap_or(config.threads)) {
-        (Provider::Cpu, 0) => config.shared_cores(),
-        (Provider::Cpu, threads) => threads,
-        // Steps on one GPU come one after the other.
-        _ => 1,
-    };
+    let threads = step_threads(settings, config);
     let (context, slots) = room(description, language, config)?;
     let (placement, precision) = (Placement::of(config, *backend), settings.precision);
     let options = DecoderOptions { placement, threads, slots, context, precision };

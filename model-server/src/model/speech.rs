@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Provider},
     error::Error,
     onnx::{Runtime, Silero, Whisper, WhisperFiles},
-    placement::Placement,
+    placement::{Placement, step_threads},
     repository::{self, BackendName, Description},
     transcribe::{self, Parameters, TranscribeOptions, Transcript},
     vad::{Rate, Sensitivity, Speech},
@@ -24,22 +24,10 @@ impl Loaded {
         runtime: &Runtime,
     ) -> Result<Self, Error> {
         let inspection = description.inspect()?;
-        let threads = description.settings.threads.unwrap_or(config.threads);
-        let threads = match (config.provider, threads) {
-            (Provider::Cpu, 0) => config.shared_cores(),
-            (Provider::Cpu, threads) => threads,
-            // Steps on one GPU come one after the other.
-            _ => 1,
-        };
+        let threads = step_threads(&description.settings, config);
         let placement = Placement::of(config, BackendName::Onnx);
         let parameters = Parameters::read(&description.folder.join("preprocessor_config.json"))?;
-        let files = WhisperFiles {
-            encoder: &description.graph,
-            decoders: &whisper.decoders,
-            heads: whisper.heads,
-            mels: parameters.mels(),
-            frames: parameters.frames(),
-        };
+        let files = WhisperFiles::new(&description.graph, whisper, &parameters);
         let engine = Box::new(Whisper::load(runtime, &files, placement, threads)?);
         let mut loaded = transcribe::Loaded::new(description, whisper, parameters, engine)?;
         if !description.settings.warm_up.unwrap_or(config.warm_up).is_zero() {

@@ -44,8 +44,7 @@ pub(crate) fn load(
     in_place: bool,
 ) -> Result<Box<dyn Decoder>, Error> {
     let DecoderOptions { placement, threads, slots, context, .. } = *options;
-    let session = session(runtime, graph, placement, threads)
-        .map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))?;
+    let session = session(runtime, graph, placement, threads)?;
     let tensors = Tensors::find(&session, language).map_err(|what| problem(graph, what))?;
     let size = if tensors.float == TensorElementType::Float16 { 2 } else { 4 };
     let bytes_per_token = language.layers * 2 * language.heads * language.head_size * size;

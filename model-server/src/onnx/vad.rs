@@ -28,8 +28,7 @@ impl Silero {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub(crate) fn load(runtime: &Runtime, graph: &Path, placement: Placement) -> Result<Self, Error> {
-        let session = session(runtime, graph, placement, 1)
-            .map_err(|error| problem(graph, format!("cannot be run by {}: {error}", placement.name())))?;
+        let session = session(runtime, graph, placement, 1)?;
         let inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
         let outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
         if let Some(name) = inputs.iter().find(|name| !["input", "state", "sr"].contains(name)) {

@@ -19,8 +19,8 @@ use super::{Placement, Runtime, element, failed, session};
 use crate::{
     backend::BackendError,
     error::Error,
-    repository::{Decoders, problem},
-    transcribe::{Engine, Windows},
+    repository::{self, Decoders, problem},
+    transcribe::{Engine, Parameters, Windows},
 };
 
 const PAST: &str = "past_key_values.";
@@ -28,12 +28,20 @@ const PRESENT: &str = "present.";
 
 /// The files of a model, and what its config says of their shapes.
 pub(crate) struct Files<'a> {
-    pub(crate) encoder: &'a Path,
-    pub(crate) decoders: &'a Decoders,
+    encoder: &'a Path,
+    decoders: &'a Decoders,
     /// Attention heads of the decoder, and components of each.
-    pub(crate) heads: [usize; 2],
-    pub(crate) mels: usize,
-    pub(crate) frames: usize,
+    heads: [usize; 2],
+    mels: usize,
+    frames: usize,
+}
+
+impl<'a> Files<'a> {
+    /// Those of a model that reads such features.
+    pub(crate) fn new(encoder: &'a Path, whisper: &'a repository::Whisper, parameters: &Parameters) -> Self {
+        let repository::Whisper { decoders, heads, .. } = whisper;
+        Self { encoder, decoders, heads: *heads, mels: parameters.mels(), frames: parameters.frames() }
+    }
 }
 
 /// A value that is kept from step to step, under the name that a graph takes it by.
@@ -95,10 +103,7 @@ impl Whisper {
         placement: Placement,
         threads: usize,
     ) -> Result<Self, Error> {
-        let open = |path: &Path| {
-            session(runtime, path, placement, threads)
-                .map_err(|error| problem(path, format!("cannot be run by {}: {error}", placement.name())))
-        };
+        let open = |path: &Path| session(runtime, path, placement, threads);
         let encoder = open(files.encoder)?;
         let half = input_features(&encoder, files)?;
         if !encoder.outputs().iter().any(|output| output.name() == "last_hidden_state") {
@@ -271,49 +276,35 @@ impl Engine for Whisper {
 
     fn decode(&mut self, ids: &[u32], width: usize, wanted: &[usize]) -> Result<Vec<f32>, BackendError> {
         let state = self.state.as_mut().ok_or_else(nothing)?;
-        if width == 0 || ids.len() != state.rows * width {
-            return Err(BackendError::Failed(format!("{} tokens for {} rows", ids.len(), state.rows)));
+        let begins = state.length == 0;
+        // Graphs that read what follows on a prompt take one token of each row.
+        let fits = if begins { width > 0 } else { width == 1 };
+        if !fits || ids.len() != state.rows * width {
+            let (count, rows, length) = (ids.len(), state.rows, state.length);
+            return Err(BackendError::Failed(format!("{count} tokens for {rows} rows behind {length}")));
         }
-        // A prompt in one step, what comes later token by token: graphs of the latter take no more.
-        let (steps, width) = if state.length == 0 { (1, width) } else { (width, 1) };
-        let mut logits: Vec<Vec<f32>> = Vec::with_capacity(steps);
-        for step in 0..steps {
-            let ids: Vec<i64> = match steps {
-                1 => ids.iter().map(|id| i64::from(*id)).collect(),
-                _ => ids.iter().skip(step).step_by(steps).map(|id| i64::from(*id)).collect(),
-            };
-            let begins = state.length == 0;
-            let decoder = match &mut self.rest {
-                Some(rest) if !begins => rest,
-                _ => &mut self.first,
-            };
-            let mut outputs = decoder.run(&ids, width, state, self.heads)?;
-            let places: &[usize] = if steps == 1 { wanted } else { &[0] };
-            logits.push(pick(&outputs, [state.rows, width], places)?);
-            let names: Vec<String> =
-                outputs.keys().filter(|key| key.starts_with(PRESENT)).map(str::to_owned).collect();
-            let (mut cross, mut past) = (Vec::new(), Vec::new());
-            for name in names {
-                let of_encoder = name.contains(".encoder.");
-                let Some(value) = outputs.remove(&name).filter(|_| begins || !of_encoder) else { continue };
-                let kept = (format!("{PAST}{}", &name[PRESENT.len()..]), value);
-                if of_encoder { cross.push(kept) } else { past.push(kept) }
-            }
-            if begins {
-                state.cross = Arc::new(cross);
-            }
-            state.past = Arc::new(past);
-            state.length += width;
-        }
-        if steps == 1 {
-            return Ok(logits.pop().unwrap_or_default());
-        }
-        let rows = state.rows;
-        let of = |row: usize, place: &usize| {
-            let logits = logits.get(*place).map_or(&[][..], Vec::as_slice);
-            logits.chunks_exact((logits.len() / rows.max(1)).max(1)).nth(row).unwrap_or_default().to_vec()
+        let ids: Vec<i64> = ids.iter().map(|id| i64::from(*id)).collect();
+        let decoder = match &mut self.rest {
+            Some(rest) if !begins => rest,
+            _ => &mut self.first,
         };
-        Ok((0..rows).flat_map(|row| wanted.iter().flat_map(move |place| of(row, place))).collect())
+        let mut outputs = decoder.run(&ids, width, state, self.heads)?;
+        let logits = pick(&outputs, [state.rows, width], wanted)?;
+        let names: Vec<String> =
+            outputs.keys().filter(|key| key.starts_with(PRESENT)).map(str::to_owned).collect();
+        let (mut cross, mut past) = (Vec::new(), Vec::new());
+        for name in names {
+            let of_encoder = name.contains(".encoder.");
+            let Some(value) = outputs.remove(&name).filter(|_| begins || !of_encoder) else { continue };
+            let kept = (format!("{PAST}{}", &name[PRESENT.len()..]), value);
+            if of_encoder { cross.push(kept) } else { past.push(kept) }
+        }
+        if begins {
+            state.cross = Arc::new(cross);
+        }
+        state.past = Arc::new(past);
+        state.length += width;
+        Ok(logits)
     }
 
     fn mark(&mut self) {

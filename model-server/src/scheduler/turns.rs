@@ -42,10 +42,15 @@ impl Asking {
 }
 
 impl State {
+    /// Whether so many of `slots` are free. Who is alone may want more than there are.
+    fn has_room(&self, wanted: usize, slots: usize) -> bool {
+        self.busy == 0 || self.busy + wanted <= slots
+    }
+
     /// Gives the first of a class its turn, if there are the cores for it.
     pub(super) fn grant(&mut self, class: usize, slots: usize) -> bool {
-        let fits = |asked: &Asked| self.busy == 0 || self.busy + asked.slots <= slots;
-        if !self.asking.0[class].first_key_value().is_some_and(|(_, asked)| fits(asked)) {
+        let first = self.asking.0[class].first_key_value();
+        if !first.is_some_and(|(_, asked)| self.has_room(asked.slots, slots)) {
             return false;
         }
         let Some((_, asked)) = self.asking.0[class].pop_first() else { return false };
@@ -95,7 +100,7 @@ impl Turns {
         if state.closed {
             return Err(Error::Stopped);
         }
-        if state.waiting() == [false; 3] && (state.busy == 0 || state.busy + slots <= self.shared.slots) {
+        if state.waiting() == [false; 3] && state.has_room(slots, self.shared.slots) {
             state.busy += slots;
             return Ok(turn(state.shares.begin(class, cost, [false; 3])));
         }

@@ -270,18 +270,17 @@ impl Writer {
 
     /// Writes the next token, of `most` at most.
     fn write(&mut self, logits: &[f32], temperature: f32, end: u32, most: usize) {
-        let full = self.tokens.len() >= most;
-        let Some((token, likelihood)) =
-            rules::choose(logits, temperature, &mut self.random).filter(|_| !full)
-        else {
+        let chosen = rules::choose(logits, temperature, &mut self.random).filter(|_| most > 0);
+        let Some((token, likelihood)) = chosen else {
             self.writes = false;
             return;
         };
         self.sum += likelihood;
-        match token == end {
-            true => self.writes = false,
-            false => self.tokens.push(token),
+        if token != end {
+            self.tokens.push(token);
         }
+        // No step is taken for a token that there is no room for.
+        self.writes = token != end && self.tokens.len() < most;
     }
 
     fn finish(self) -> Option<Written> {

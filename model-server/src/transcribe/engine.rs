@@ -19,8 +19,9 @@ pub(crate) trait Engine: Send {
     /// When the engine fails, as all of its steps may.
     fn encode(&mut self, windows: Windows) -> Result<(), BackendError>;
 
-    /// Reads so many further tokens of each row: `ids` is `[rows, width]`. Returns the logits behind the
-    /// tokens at the places `wanted`, `[rows, wanted, vocabulary]`.
+    /// Reads so many further tokens of each row: `ids` is `[rows, width]`. The first ones after
+    /// [`Self::encode`] are a prompt; from then on it is one of each row at a time. Returns the logits behind
+    /// the tokens at the places `wanted`, `[rows, wanted, vocabulary]`.
     ///
     /// # Errors
     /// As [`Self::encode`]; also when a logit is not a number.

@@ -18,12 +18,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     utterance::{Transcript, Utterance},
-    worker::Worker,
+    worker::{MOST_ROWS, Worker},
 };
 use crate::{
     error::Error,
     metrics,
     scheduler::{HOPEFUL, patience},
+    statistics::Parts,
 };
 
 /// Windows that may wait or be in work: half an hour of sound, whose spectrograms take 60 MB.
@@ -31,14 +32,8 @@ pub(super) const MOST_WINDOWS: usize = 64;
 /// The least and the most that a caller is told to wait.
 const RETRY: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
 
-type Reply = Result<(Transcript, Waited), Error>;
-
-/// Where an utterance's time went.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Waited {
-    pub(crate) queue: Duration,
-    pub(crate) inference: Duration,
-}
+/// A transcript, and where the time went since the utterance came here.
+type Reply = Result<(Transcript, Parts), Error>;
 
 /// An utterance that waits or is in work.
 pub(super) struct Job {
@@ -49,8 +44,6 @@ pub(super) struct Job {
     pub(super) due: Instant,
     pub(super) arrived: Instant,
     pub(super) began: Option<Instant>,
-    /// Places that it takes.
-    windows: usize,
     pub(super) span: tracing::Span,
     reply: oneshot::Sender<Reply>,
 }
@@ -134,8 +127,8 @@ impl Queue {
     /// batch.
     ///
     /// # Errors
-    /// `Stopped` when the thread has ended, `Overloaded` when there are not enough, `Deadline` when they cannot be done in time, as far as that
-    /// can be foreseen.
+    /// `Stopped` when the thread has ended, `Overloaded` when there are not enough, `Deadline` when they
+    /// cannot be done in time, as far as that can be foreseen.
     pub(super) fn admit(&self, windows: usize, call: &Call) -> Result<Places, Error> {
         let mut state = self.shared.lock();
         if state.closed {
@@ -163,12 +156,7 @@ impl Queue {
     ///
     /// # Errors
     /// What became of it instead.
-    pub(super) async fn transcribe(
-        &self,
-        places: Places,
-        utterance: Utterance,
-        call: &Call,
-    ) -> Result<(Transcript, Waited), Error> {
+    pub(super) async fn transcribe(&self, places: Places, utterance: Utterance, call: &Call) -> Reply {
         let (reply, receiver) = oneshot::channel();
         let arrived = Instant::now();
         let job = Job {
@@ -178,7 +166,6 @@ impl Queue {
             due: call.deadline.instant().min(arrived + patience(call.class)),
             arrived,
             began: None,
-            windows: places.windows,
             span: tracing::Span::current(),
             reply,
         };
@@ -199,10 +186,10 @@ impl Queue {
         }
     }
 
-    /// How long what waits takes, about.
+    /// How long what was admitted and is not answered takes, about: the thread holds most of it.
     pub(super) fn backlog(&self) -> Duration {
         let state = self.shared.lock();
-        state.window * state.waiting.iter().map(|job| job.windows as u32).sum::<u32>()
+        state.window * state.held as u32
     }
 }
 
@@ -237,13 +224,11 @@ fn work(mut worker: Worker, shared: &Shared) {
         active.sort_by_key(|job| job.due);
         let Some(lead) = active.first() else { continue };
         let key = Worker::key(lead);
-        let fits = |job: &Job| Worker::key(job) == key;
-        let chosen: Vec<usize> =
-            (0..active.len()).filter(|at| fits(&active[*at])).take(worker.rows.max(1)).collect();
-        let mut batch: Vec<Job> = Vec::with_capacity(chosen.len());
-        // From the last on, so that places stay what they are.
-        chosen.iter().rev().for_each(|at| batch.push(active.remove(*at)));
-        batch.reverse();
+        let mut batch: Vec<Job> = Vec::with_capacity(MOST_ROWS);
+        for job in std::mem::take(&mut active) {
+            let fits = batch.len() < MOST_ROWS && Worker::key(&job) == key;
+            if fits { batch.push(job) } else { active.push(job) }
+        }
         let began = Instant::now();
         let count = batch.len();
         match worker.windows(&mut batch) {
@@ -273,13 +258,16 @@ fn work(mut worker: Worker, shared: &Shared) {
 /// Answers an utterance that is done or late; one that nobody waits for is left out.
 fn leave_or_stay(job: Job, name: &str) -> Option<Job> {
     if job.reply.is_closed() {
-        metrics::refused(name, job.class, "gone", 1);
+        // Who waited to the end of the time has not gone.
+        let late = job.deadline.left().is_zero();
+        metrics::refused(name, job.class, if late { "deadline" } else { "gone" }, 1);
         return None;
     }
     if job.utterance.window().is_none() {
         let began = job.began.unwrap_or(job.arrived);
-        let waited = Waited { queue: began.duration_since(job.arrived), inference: began.elapsed() };
-        let _ = job.reply.send(Ok((job.utterance.finish(), waited)));
+        let queue = began.duration_since(job.arrived);
+        let parts = Parts { queue, infer: began.elapsed(), ..Parts::default() };
+        let _ = job.reply.send(Ok((job.utterance.finish(), parts)));
         return None;
     }
     if job.deadline.left().is_zero() {

@@ -105,14 +105,7 @@ pub(super) fn choose(logits: &[f32], temperature: f32, random: &mut fastrand::Rn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transcribe::tests::fixture;
-
-    const SIZE: usize = 1885;
-
-    fn vocabulary() -> Vocabulary {
-        let folder = fixture("models/tiny-whisper");
-        Vocabulary::read(&folder, &folder.join("tokenizer.json"), SIZE).unwrap()
-    }
+    use crate::transcribe::tests::{SIZE, vocabulary};
 
     /// Which tokens may follow, where all are as likely but for one.
     fn allowed(vocabulary: &Vocabulary, written: &[u32], likely: u32) -> Vec<u32> {
@@ -125,7 +118,7 @@ mod tests {
 
     #[test]
     fn times_come_in_pairs_and_never_before_the_last() {
-        let vocabulary = vocabulary();
+        let vocabulary = vocabulary(&[]);
         let (word, time) = (100, |ticks: u32| vocabulary.first_timestamp + ticks);
         let first = allowed(&vocabulary, &[], word);
         assert_eq!(first, (0..=50).map(time).collect::<Vec<_>>(), "a time of at most a second");
@@ -142,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_time_is_forced_where_all_together_are_likelier_than_any_word() {
-        let vocabulary = vocabulary();
+        let vocabulary = vocabulary(&[]);
         let written = [vocabulary.first_timestamp, 100];
         let mut logits = vec![0.0; SIZE];
         logits[100] = 5.0;

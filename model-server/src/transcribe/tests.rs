@@ -14,14 +14,28 @@ use crate::{
     config::Config,
     onnx::{Runtime, Whisper as Graphs, WhisperFiles},
     placement::Placement,
-    repository::BackendName,
-    repository::{self, Decoders, Task, json},
+    repository::{self, BackendName, Decoders, Task, json},
     scheduler::Device,
     setup,
 };
 
 pub(crate) fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+/// Logits of the small model.
+pub(super) const SIZE: usize = 1885;
+
+/// Its vocabulary, with parts of its `generation_config.json` replaced.
+pub(super) fn vocabulary(changes: &[(&str, &str)]) -> Vocabulary {
+    let (folder, source) = (tempfile::tempdir().unwrap(), fixture("models/tiny-whisper"));
+    let mut text = std::fs::read_to_string(source.join("generation_config.json")).unwrap();
+    for &(from, to) in changes {
+        assert!(text.contains(from), "there is no {from}");
+        text = text.replace(from, to);
+    }
+    std::fs::write(folder.path().join("generation_config.json"), text).unwrap();
+    Vocabulary::read(folder.path(), &source.join("tokenizer.json"), SIZE).unwrap()
 }
 
 /// A sound by formula, which is in `fixtures/making/whisper/tones.py`.
@@ -127,13 +141,7 @@ fn load(folder: &Path, merged: bool) -> Result<Loaded, Error> {
     }
     let runtime = Runtime::load(&setup::runtime()).unwrap();
     let parameters = Parameters::read(&description.folder.join("preprocessor_config.json"))?;
-    let files = WhisperFiles {
-        encoder: &description.graph,
-        decoders: &whisper.decoders,
-        heads: whisper.heads,
-        mels: parameters.mels(),
-        frames: parameters.frames(),
-    };
+    let files = WhisperFiles::new(&description.graph, &whisper, &parameters);
     let graphs = Graphs::load(&runtime, &files, Placement::of(&Config::default(), BackendName::Onnx), 1)?;
     Loaded::new(&description, &whisper, parameters, Box::new(graphs))
 }
@@ -324,13 +332,18 @@ async fn what_cannot_be_in_time_is_refused_and_what_is_gone_gives_its_places_bac
 }
 
 #[test]
+fn a_language_is_the_same_by_whichever_code() {
+    let vocabulary = vocabulary(&[("<|de|>", "<|jw|>"), ("<|es|>", "<|no|>")]);
+    let tags: Vec<&str> = vocabulary.languages.iter().map(|language| language.tag.as_str()).collect();
+    assert_eq!(tags, ["en", "jv", "no"]);
+    for (tag, wanted) in [("jv-ID", "jv"), ("jw", "jv"), ("nb-NO", "no"), ("NO", "no"), ("en_GB", "en")] {
+        assert_eq!(vocabulary.language(tag).unwrap().unwrap().tag, wanted, "{tag}");
+    }
+}
+
+#[test]
 fn models_of_english_alone_speak_no_other_language() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = fixture("models/tiny-whisper");
-    let text = std::fs::read_to_string(path.join("generation_config.json")).unwrap();
-    let text = text.replace("\"is_multilingual\": true", "\"is_multilingual\": false");
-    std::fs::write(folder.path().join("generation_config.json"), text).unwrap();
-    let vocabulary = Vocabulary::read(folder.path(), &path.join("tokenizer.json"), 1885).unwrap();
+    let vocabulary = vocabulary(&[("\"is_multilingual\": true", "\"is_multilingual\": false")]);
     assert!(vocabulary.languages.is_empty() && vocabulary.transcribe.is_none());
     assert_eq!(vocabulary.language("en-US").unwrap(), None);
     let error = vocabulary.language("de").unwrap_err();

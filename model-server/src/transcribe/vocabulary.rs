@@ -10,9 +10,10 @@ use crate::{
     tokenize::TextTokenizer,
 };
 
-/// Codes that Whisper writes otherwise than BCP 47 does, or writes one way of several: ours, and its own.
+/// Codes that models or callers write otherwise, and how they are written here: as BCP 47 does, and of several
+/// ways as Whisper does.
 const ALIASES: [(&str, &str); 6] =
-    [("jv", "jw"), ("nb", "no"), ("fil", "tl"), ("iw", "he"), ("in", "id"), ("cmn", "zh")];
+    [("jw", "jv"), ("nb", "no"), ("fil", "tl"), ("iw", "he"), ("in", "id"), ("cmn", "zh")];
 /// The latest time of a first timestamp where the files say nothing, in ticks: a second, as in OpenAI's
 /// reference.
 const MAX_INITIAL_TIMESTAMP: u32 = 50;
@@ -81,10 +82,9 @@ impl Vocabulary {
     ///
     /// # Errors
     /// Names the file and what is wrong with it.
-    pub(crate) fn read(folder: &Path, tokenizer: &Path, size: usize) -> Result<Self, Error> {
+    pub(crate) fn read(folder: &Path, tokenizer_path: &Path, size: usize) -> Result<Self, Error> {
         let path = folder.join("generation_config.json");
         let config: GenerationConfig = json(&path)?;
-        let tokenizer_path = tokenizer;
         let tokenizer = TextTokenizer::load(tokenizer_path, 448)?;
         let named = |token: &str| tokenizer.id(token);
         let needed = |found: Option<u32>, key: &str, token: &str| {
@@ -99,14 +99,12 @@ impl Vocabulary {
         let no_timestamps =
             needed(config.no_timestamps_token_id, "no_timestamps_token_id", "<|notimestamps|>")?;
         let tasks = config.task_to_id.unwrap_or_default();
-        let plain = |token: &str| token.trim_start_matches("<|").trim_end_matches("|>").to_owned();
         let mut languages: Vec<Language> = Vec::new();
         // English-only models may have these tokens without ever having learnt them.
         let multilingual = config.is_multilingual.unwrap_or(config.lang_to_id.is_some());
         for (token, id) in config.lang_to_id.filter(|_| multilingual).unwrap_or_default() {
-            let code = plain(&token);
-            let tag = ALIASES.iter().find(|(_, own)| *own == code && *own == "jw");
-            languages.push(Language { tag: tag.map_or(code, |(tag, _)| (*tag).to_owned()), id });
+            let code = token.trim_start_matches("<|").trim_end_matches("|>");
+            languages.push(Language { tag: canonical(code).to_owned(), id });
         }
         languages.sort_by(|a, b| a.tag.cmp(&b.tag));
         let transcribe = tasks.get("transcribe").copied().or_else(|| named("<|transcribe|>"));
@@ -169,15 +167,14 @@ impl Vocabulary {
     /// Says which languages there are.
     pub(crate) fn language(&self, tag: &str) -> Result<Option<&Language>, String> {
         let code = tag.split(['-', '_']).next().unwrap_or_default().to_lowercase();
+        let code = canonical(&code);
         if self.languages.is_empty() {
-            return match code.as_str() {
+            return match code {
                 "en" => Ok(None),
                 _ => Err(format!("{tag:?} is not spoken by this model; it speaks en alone")),
             };
         }
-        let own = ALIASES.iter().find(|(alias, _)| *alias == code).map(|(_, own)| *own);
-        let known = |language: &&Language| language.tag == code || Some(language.tag.as_str()) == own;
-        self.languages.iter().find(known).map(Some).ok_or_else(|| {
+        self.languages.iter().find(|language| language.tag == code).map(Some).ok_or_else(|| {
             let tags: Vec<_> = self.languages.iter().map(|language| language.tag.as_str()).collect();
             format!("{tag:?} is not spoken by this model; it speaks {}", tags.join(", "))
         })
@@ -210,4 +207,9 @@ impl Vocabulary {
         let ids: Vec<u32> = ids.collect();
         Ok(ids[ids.len().saturating_sub(most)..].to_vec())
     }
+}
+
+/// How a language's code is written here.
+fn canonical(code: &str) -> &str {
+    ALIASES.iter().find(|(other, _)| *other == code).map_or(code, |(_, own)| *own)
 }

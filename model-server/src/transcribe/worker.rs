@@ -23,6 +23,8 @@ use crate::{
     scheduler::{Turn, Turns},
 };
 
+/// Windows of a batch: what the step of a decoder costs is mostly its weights, which eight rows share.
+pub(super) const MOST_ROWS: usize = 8;
 /// What is told a caller whose utterance alone needs more memory than there is.
 const MEMORY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -35,8 +37,6 @@ pub(super) struct Worker {
     pub(super) mels: usize,
     /// Tokens that there are positions for.
     pub(super) positions: usize,
-    /// Windows of a batch.
-    pub(super) rows: usize,
     pub(super) turns: Turns,
 }
 
@@ -51,28 +51,27 @@ impl Worker {
         Some((window.frames, utterance.before.len(), utterance.language.is_some(), utterance.form))
     }
 
-    /// Transcribes the next window of each.
+    /// Transcribes the next window of each; all have the same [`Key`].
     pub(super) fn windows(&mut self, batch: &mut [Job]) -> Result<(), Error> {
         let windows: Vec<Window> = batch.iter().filter_map(|job| job.utterance.window()).collect();
-        let Some(first) = windows.first() else { return Ok(()) };
+        let (Some(first), Some(lead)) = (windows.first(), batch.first()) else { return Ok(()) };
         if windows.len() != batch.len() {
             return Err(Error::Backend(BackendError::Failed("an utterance has no window".into())));
         }
+        let Form { timestamps, translate } = lead.utterance.form;
+        let rows = batch.len();
+        let span = tracing::info_span!(parent: &lead.span, "transcribe", model = %self.name, rows);
+        let _entered = span.enter();
         let now = Instant::now();
         let size = self.mels * first.frames;
-        let mut values = vec![0.0; batch.len() * size];
+        let mut values = vec![0.0; rows * size];
         for ((job, window), values) in batch.iter_mut().zip(&windows).zip(values.chunks_exact_mut(size)) {
             job.utterance.fill(*window, values);
             if job.began.is_none() {
+                job.began = Some(now);
                 metrics::queued(&self.name, job.class, now.duration_since(job.arrived));
             }
-            job.began.get_or_insert(now);
         }
-        let span = batch.first().map_or_else(tracing::Span::none, |job| {
-            let rows = batch.len();
-            tracing::info_span!(parent: &job.span, "transcribe", model = %self.name, rows)
-        });
-        let _entered = span.enter();
         let class = batch.iter().map(|job| job.class).max().unwrap_or(Class::Batch);
         let decoded = {
             let rows: Vec<Row<'_>> = batch
@@ -95,8 +94,6 @@ impl Worker {
                 name: &self.name,
                 stopped: false,
             };
-            let form = batch.first().map(|job| job.utterance.form);
-            let Form { timestamps, translate } = form.unwrap_or(Form { timestamps: true, translate: false });
             let decode = || {
                 let (vocabulary, positions) = (&self.vocabulary, self.positions);
                 let engine = &mut paced;

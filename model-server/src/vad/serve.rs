@@ -29,7 +29,7 @@ const MOST_WAITING: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// Steps that are taken in one turn on the device, about 10 ms: others are not held up, and taking turns
 /// costs nothing much.
-const STEPS: usize = 64;
+pub(super) const STEPS: usize = 64;
 
 /// What the thread works with.
 pub(crate) struct Worker {
@@ -40,7 +40,6 @@ pub(crate) struct Worker {
 
 struct Job {
     detector: Detector,
-    events: Vec<Event>,
     /// Samples of the sound.
     length: usize,
     class: Class,
@@ -82,45 +81,52 @@ impl Listener {
         sensitivity: Sensitivity,
         call: &Call,
     ) -> Result<Vec<Speech>, Error> {
+        let tally = Tally::begin(&self.statistics);
+        let result = self.answer(samples, rate, sensitivity, call).await;
+        tally.ended(1, result)
+    }
+
+    async fn answer(
+        &self,
+        samples: &[f32],
+        rate: Rate,
+        sensitivity: Sensitivity,
+        call: &Call,
+    ) -> Result<(Vec<Speech>, Parts), Error> {
         if self.only_16_khz && rate != Rate::Wide {
             return Err(Error::invalid("sample_rate", format!("{}; this model takes 16000", rate.hertz())));
         }
-        let (began, tally) = (Instant::now(), Tally::begin(&self.statistics));
+        let overloaded = || {
+            metrics::refused(&self.name, call.class, "overloaded", 1);
+            Error::Overloaded { retry_after: RETRY }
+        };
+        // As in the scheduler, a quarter is kept free of class batch.
+        if call.class == Class::Batch && self.jobs.capacity() <= MOST_WAITING / 4 {
+            return Err(overloaded());
+        }
+        let began = Instant::now();
         let mut detector = Detector::new(rate, sensitivity);
         detector.push(samples);
         detector.fill_up();
         let (reply, receiver) = oneshot::channel();
         let job = Job {
             detector,
-            events: Vec::new(),
             length: samples.len(),
             class: call.class,
             due: call.deadline.instant().min(began + patience(call.class)),
             reply,
         };
         self.jobs.try_send(job).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                metrics::refused(&self.name, call.class, "overloaded", 1);
-                Error::Overloaded { retry_after: RETRY }
-            }
+            mpsc::error::TrySendError::Full(_) => overloaded(),
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
-        let answer = match call.deadline.limit(receiver).await {
-            Some(Ok(reply)) => reply,
-            Some(Err(_)) => Err(Error::Stopped),
-            None => Err(Error::Deadline),
+        let events = match call.deadline.limit(receiver).await {
+            Some(Ok(reply)) => reply?,
+            Some(Err(_)) => return Err(Error::Stopped),
+            None => return Err(Error::Deadline),
         };
-        match answer {
-            Ok(events) => {
-                let parts = Parts { infer: began.elapsed(), ..Parts::default() };
-                tally.succeeded(1, parts);
-                Ok(speeches(events, samples.len(), rate, sensitivity))
-            }
-            Err(error) => {
-                tally.failed();
-                Err(error)
-            }
-        }
+        let parts = Parts { infer: began.elapsed(), ..Parts::default() };
+        Ok((speeches(events, samples.len(), rate, sensitivity), parts))
     }
 }
 
@@ -159,8 +165,7 @@ fn work(mut worker: Worker, mut receiver: mpsc::Receiver<Job>) {
                 None if job.detector.is_ready() => active.push(job),
                 None => {
                     job.detector.end(job.length);
-                    job.events.extend(job.detector.events());
-                    let _ = job.reply.send(Ok(job.events));
+                    let _ = job.reply.send(Ok(job.detector.events().collect()));
                 }
             }
         }
@@ -168,15 +173,12 @@ fn work(mut worker: Worker, mut receiver: mpsc::Receiver<Job>) {
 }
 
 fn steps(engine: &mut dyn Engine, active: &mut [Job]) -> Result<(), BackendError> {
+    let mut streams: Vec<&mut Detector> = active.iter_mut().map(|job| &mut job.detector).collect();
     for _ in 0..STEPS {
-        let mut streams: Vec<&mut Detector> = active.iter_mut().map(|job| &mut job.detector).collect();
         if !streams.iter().any(|stream| stream.is_ready()) {
             break;
         }
         advance(engine, &mut streams)?;
-        for job in active.iter_mut() {
-            job.events.extend(job.detector.events());
-        }
     }
     Ok(())
 }

@@ -1,14 +1,22 @@
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use serde::Deserialize;
+use switchboard_mesh::{Class, testing::call};
+use tokio::time::Instant;
 
 use super::*;
 use crate::{
     config::Config,
     onnx::{Runtime, Silero},
     placement::Placement,
-    repository::BackendName,
-    repository::json,
+    repository::{BackendName, json},
+    scheduler::Device,
     setup,
 };
 
@@ -205,4 +213,69 @@ fn padding_stays_inside_the_sound_and_shares_what_is_between() {
 fn rates_that_the_model_does_not_know_are_named() {
     let error = Rate::new(44_100).unwrap_err().to_string();
     assert_eq!(error, "sample_rate: 44100; 8000 and 16000 are allowed");
+}
+
+/// An engine that hears nothing, and counts its steps.
+struct Deaf(Arc<AtomicUsize>);
+
+impl Engine for Deaf {
+    fn only_16_khz(&self) -> bool {
+        true
+    }
+
+    fn run(&mut self, _: u32, rows: usize, _: &[f32], _: &mut Vec<f32>) -> Result<Vec<f32>, BackendError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(vec![0.0; rows])
+    }
+}
+
+fn deaf(device: &Device) -> (Listener, Arc<AtomicUsize>) {
+    let steps = Arc::<AtomicUsize>::default();
+    let (engine, turns) = (Box::new(Deaf(Arc::clone(&steps))), device.turns(1));
+    (Listener::start(Worker { name: "deaf".into(), engine, turns }).unwrap(), steps)
+}
+
+fn device() -> Device {
+    Device::new("test", 1, [0.05, 0.2], || {}).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_whose_caller_has_gone_is_listened_to_for_one_turn_at_most() {
+    let device = device();
+    let (listener, steps) = deaf(&device);
+    let turn = device.turns(1).wait(Class::Voice, Instant::now()).unwrap();
+    let (call, long) = (call("t"), vec![0.0; 10 * super::serve::STEPS * Rate::Wide.step()]);
+    let mut gone = Box::pin(listener.detect(&long, Rate::Wide, Sensitivity::default(), &call));
+    assert!(futures::poll!(gone.as_mut()).is_pending());
+    drop(gone);
+    drop(turn);
+    let short = &long[..Rate::Wide.step()];
+    let found = listener.detect(short, Rate::Wide, Sensitivity::default(), &call).await.unwrap();
+    assert!(found.is_empty());
+    let taken = steps.load(Ordering::Relaxed);
+    assert!(taken <= super::serve::STEPS + 1, "{taken}");
+    assert_eq!(listener.statistics.counts().cancel.count, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn class_batch_leaves_places_to_the_others() {
+    let device = device();
+    let (listener, _) = deaf(&device);
+    // Nothing is worked off meanwhile.
+    let turn = device.turns(1).wait(Class::Voice, Instant::now()).unwrap();
+    let (batch, voice) = (call("t").with_class(Class::Batch), call("t").with_class(Class::Voice));
+    let mut waiting = Vec::new();
+    let full = loop {
+        let mut asked = Box::pin(listener.detect(&[0.0], Rate::Wide, Sensitivity::default(), &batch));
+        match futures::poll!(asked.as_mut()) {
+            std::task::Poll::Pending => waiting.push(asked),
+            std::task::Poll::Ready(answer) => break answer,
+        }
+    };
+    assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
+    assert_eq!(listener.statistics.counts().fail.count, 1);
+    let mut urgent = Box::pin(listener.detect(&[0.0], Rate::Wide, Sensitivity::default(), &voice));
+    assert!(futures::poll!(urgent.as_mut()).is_pending(), "there are places for it");
+    drop(turn);
+    urgent.await.unwrap();
 }

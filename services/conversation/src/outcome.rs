@@ -74,8 +74,15 @@ impl Matter {
         self.reopen("the customer came back".to_owned())
     }
 
-    /// Feedback came for the turn `number`; `last` is the last one.
-    pub(crate) fn heard(&mut self, feedback: &Feedback, number: u32, last: &Turn) -> Option<Change> {
+    /// Feedback came for the turn `number`; `last` is the last one that has ended, and `newest` the number of the
+    /// last that has begun.
+    pub(crate) fn heard(
+        &mut self,
+        feedback: &Feedback,
+        number: u32,
+        newest: u32,
+        last: &Turn,
+    ) -> Option<Change> {
         let (is_content, why) = opinion(feedback)?;
         if !is_content {
             self.is_disputed = true;
@@ -84,7 +91,8 @@ impl Matter {
         match &self.settled {
             // A repeat of it may be one because it did not come to the ledger: as the same record it does no harm.
             Some(settled) if settled.state == State::Confirmed => Some(settled.clone()),
-            _ if number == last.number || feedback.resolved.is_some() => {
+            // What is asked after it may not be settled.
+            _ if number == newest || feedback.resolved.is_some() => {
                 self.is_disputed = false;
                 Some(self.settle(State::Confirmed, why, last))
             }
@@ -192,19 +200,31 @@ mod tests {
     #[test]
     fn a_matter_is_confirmed_once_and_reopened_once() {
         let (mut matter, last) = (Matter::default(), turn(2, Outcome::Answered));
-        assert_eq!(matter.heard(&rated(Rating::Helpful), 1, &last), None, "an earlier turn is not the end");
-        let confirmed = matter.heard(&rated(Rating::Helpful), 2, &last).unwrap();
+        assert_eq!(
+            matter.heard(&rated(Rating::Helpful), 1, 2, &last),
+            None,
+            "an earlier turn is not the end"
+        );
+        let confirmed = matter.heard(&rated(Rating::Helpful), 2, 2, &last).unwrap();
         assert_eq!((confirmed.state, confirmed.turn, confirmed.of), (State::Confirmed, 2, last.record));
-        let again = matter.heard(&rated(Rating::Helpful), 2, &last);
+        let again = matter.heard(&rated(Rating::Helpful), 2, 2, &last);
         assert_eq!(again.as_ref(), Some(&confirmed), "the same record");
-        let reopened = matter.heard(&rated(Rating::Unhelpful), 2, &last).unwrap();
+        let reopened = matter.heard(&rated(Rating::Unhelpful), 2, 2, &last).unwrap();
         assert_eq!((reopened.state, reopened.of), (State::Reopened, last.record));
-        assert_eq!(matter.heard(&rated(Rating::Unhelpful), 2, &last), None);
+        assert_eq!(matter.heard(&rated(Rating::Unhelpful), 2, 2, &last), None);
         assert_eq!(matter.quiet(&last), None, "what is disputed is not assumed");
         let resolved = Feedback { resolved: Some(true), ..Feedback::default() };
-        assert_eq!(state(matter.heard(&resolved, 1, &last)), Some(State::Confirmed));
+        assert_eq!(state(matter.heard(&resolved, 1, 2, &last)), Some(State::Confirmed));
         assert_eq!(state(matter.came_back()), Some(State::Reopened));
         assert_eq!(matter.came_back(), None);
+    }
+
+    #[test]
+    fn what_is_asked_while_feedback_comes_is_not_settled_by_it() {
+        let (mut matter, last) = (Matter::default(), turn(1, Outcome::Answered));
+        assert_eq!(matter.heard(&rated(Rating::Helpful), 1, 2, &last), None);
+        let resolved = Feedback { resolved: Some(true), ..Feedback::default() };
+        assert_eq!(state(matter.heard(&resolved, 1, 2, &last)), Some(State::Confirmed));
     }
 
     #[test]
@@ -269,5 +289,15 @@ mod tests {
         assert_eq!(swept(&store).await, [("c".to_owned(), "assumed".to_owned())]);
         store.forget().await;
         assert!(store.get(&owner, "c").await.is_err());
+
+        // Feedback that says nothing of it does not keep it from that.
+        store.start(&owner, "d").await.unwrap();
+        store.append(&owner, "d", turn(1, Outcome::Answered)).await;
+        tokio::time::advance(day - Duration::from_secs(60)).await;
+        let tone = Feedback { labels: vec!["tone".into()], ..Feedback::default() };
+        store.feedback(&owner, "d", 1, tone).await.unwrap();
+        assert!(swept(&store).await.is_empty());
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(swept(&store).await, [("d".to_owned(), "assumed".to_owned())]);
     }
 }

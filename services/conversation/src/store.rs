@@ -213,10 +213,8 @@ impl Store for Memory {
             held.heard = Instant::now();
             let turns = &mut held.conversation.turns;
             let at = turns.iter().position(|t| t.number == turn).ok_or(Error::NoTurn)?;
-            // While a turn is under way, none that has ended is the last.
-            let under_way = turns.last().is_some_and(|last| last.number != held.conversation.turn_count);
-            let number = if under_way { 0 } else { turn };
-            let change = turns.last().and_then(|last| held.matter.heard(&feedback, number, last));
+            let newest = held.conversation.turn_count;
+            let change = turns.last().and_then(|last| held.matter.heard(&feedback, turn, newest, last));
             turns[at].feedback = Some(feedback);
             Ok((turns[at].record, change))
         })

@@ -32,9 +32,10 @@ pub(crate) enum Error {
     /// Try again: the node went away.
     #[error("the node's reply for the model card {name:?} ended without saying why")]
     BrokenOff { name: String },
-    /// Give up: the node is of another version, or broken.
-    #[error("the node answered for the model card {name:?} with {code:?}: {message}")]
-    Node { name: String, code: Code, message: String },
+    /// Give up: the node is of another version, or broken. This goes to the log, so it has none of the node's
+    /// words: they may be a customer's.
+    #[error("the node answered for the model card {name:?} with {code:?}")]
+    Node { name: String, code: Code },
     /// Give up: a template that is built in does not render.
     #[error("the prompt cannot be made")]
     Prompt(#[from] minijinja::Error),
@@ -81,6 +82,6 @@ pub(crate) fn from_node(status: Status, model: &LanguageModel) -> Status {
             Error::NoNode { name, model, message: message() }
         }
         Code::InvalidArgument => Error::PromptRefused { name, model, message: message() },
-        code => Error::Node { name, code, message: message() },
+        code => Error::Node { name, code },
     })
 }

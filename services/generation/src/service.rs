@@ -26,7 +26,7 @@ use crate::{
     extractive::{self, Reply, Task, Verdict},
     metrics,
     prompt::{self, Asked, Prompt},
-    sources::{Sources, text_of},
+    sources::{Sources, citing, text_of},
     writer::{self, Order, Writer},
 };
 
@@ -263,16 +263,11 @@ fn cite(hit: &Hit, sentence: usize) -> Option<ReplySentence> {
     let passage = hit.passage.as_ref()?;
     let sentence = hit.sentences.get(sentence)?;
     let citation = Citation {
-        passage_id: passage.passage_id.clone(),
-        document_id: passage.document_id.clone(),
-        title: passage.title.clone(),
-        heading_path: passage.heading_path.clone(),
-        version: passage.version.clone(),
         start: sentence.start,
         end: sentence.end,
         quote: sentence.text.clone(),
-        uri: passage.uri.clone(),
         support: 1.0,
+        ..citing(passage)
     };
     let text = sentence.text.split_whitespace().collect::<Vec<_>>().join(" ");
     Some(ReplySentence { text, citations: vec![citation] })

@@ -6,7 +6,7 @@
 
 use switchboard_proto::{
     generation::v1::Citation,
-    knowledge::v1::{Hit, Sentence},
+    knowledge::v1::{Hit, Passage, Sentence},
 };
 use switchboard_text::{
     grounding::{Evidence, Support},
@@ -65,18 +65,8 @@ impl Source {
                 (sentence, evidence)
             })
             .collect();
-        let citation = Citation {
-            passage_id: passage.passage_id,
-            document_id: passage.document_id,
-            title: passage.title,
-            heading_path: passage.heading_path,
-            version: passage.version,
-            start: passage.start,
-            end: passage.end,
-            quote: passage.text,
-            uri: passage.uri,
-            support: 0.0,
-        };
+        let citing = citing(&passage);
+        let citation = Citation { start: passage.start, end: passage.end, quote: passage.text, ..citing };
         Self { citation, whole, sentences }
     }
 
@@ -98,6 +88,19 @@ impl Source {
             },
             None => self.citation.clone(),
         }
+    }
+}
+
+/// What every citation of a passage has, whatever it quotes.
+pub(crate) fn citing(passage: &Passage) -> Citation {
+    Citation {
+        passage_id: passage.passage_id.clone(),
+        document_id: passage.document_id.clone(),
+        title: passage.title.clone(),
+        heading_path: passage.heading_path.clone(),
+        version: passage.version.clone(),
+        uri: passage.uri.clone(),
+        ..Citation::default()
     }
 }
 
@@ -123,8 +126,6 @@ fn cut(text: &str, start: u32) -> Vec<Sentence> {
 
 #[cfg(test)]
 mod tests {
-    use switchboard_proto::knowledge::v1::Passage;
-
     use super::*;
 
     fn hit(start: u32, text: &str) -> Hit {

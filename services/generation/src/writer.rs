@@ -55,18 +55,10 @@ pub(crate) struct Writer {
 
 /// How reading a reply came to its end.
 enum End {
-    /// The model was done.
+    /// The model was done or says that the passages do not answer, or there are as many sentences as wanted.
     Done,
-    /// There are as many sentences as wanted.
-    Enough,
-    /// The model says that the passages do not answer.
-    Refused,
-    /// The model's reply is at its longest.
+    /// The model's reply is at its longest, or longer than any that is wanted, or never ends a sentence.
     Length,
-    /// The reply is longer than any that is wanted, or never ends a sentence.
-    TooLong,
-    /// The node or the time was lost.
-    Lost(Status),
     CallerLeft,
 }
 
@@ -121,27 +113,21 @@ impl Writer {
 
     /// Sends the sentences and the end, which has `finish` as it begins.
     pub(crate) async fn run(mut self, finish: Finish, events: Events) {
-        let end = match self.read(&events).await {
-            Ok(end) => end,
-            Err(status) => End::Lost(status),
-        };
-        let (reason, label) = match end {
-            End::CallerLeft => return,
-            End::Lost(status) if self.sent == 0 => {
+        let (reason, label) = match self.read(&events).await {
+            Ok(End::CallerLeft) => return,
+            Err(status) if self.sent == 0 => {
                 self.tally.reason = "failed";
                 // Who is gone needs no status.
                 let _ = events.send(Err(status)).await;
                 return;
             }
-            End::Lost(status) => {
+            Err(status) => {
                 tracing::debug!(card = self.model.name, code = ?status.code(), "reply cut at a sentence");
                 (FinishReason::Cut, "cut")
             }
-            End::Length | End::TooLong => (FinishReason::Length, "length"),
-            End::Done | End::Enough | End::Refused if self.sent == 0 => {
-                (FinishReason::InsufficientEvidence, "insufficient_evidence")
-            }
-            End::Done | End::Enough | End::Refused => (FinishReason::Complete, "complete"),
+            Ok(End::Length) => (FinishReason::Length, "length"),
+            Ok(End::Done) if self.sent == 0 => (FinishReason::InsufficientEvidence, "insufficient_evidence"),
+            Ok(End::Done) => (FinishReason::Complete, "complete"),
         };
         self.tally.reason = label;
         let finish = Finish {
@@ -154,6 +140,7 @@ impl Writer {
         send(&events, Event::Finish(finish)).await;
     }
 
+    /// Reads the reply to its end; an error where the node or the time was lost.
     async fn read(&mut self, events: &Events) -> Result<End, Status> {
         let (mut bytes, mut steps) = (0, 0);
         // A step for each token, and some that hold text back.
@@ -180,7 +167,7 @@ impl Writer {
             }
             if read.is_err() || bytes > LONGEST_REPLY || steps > most_steps {
                 metrics::dropped(&self.model.name, "too_long");
-                return Ok(End::TooLong);
+                return Ok(End::Length);
             }
             match step.finish_reason.as_str() {
                 "" => {}
@@ -209,7 +196,7 @@ impl Writer {
         let card = &self.model.name;
         if refusal::is_refusal(&cited.text) {
             metrics::dropped(card, "refusal");
-            return Ok((self.sent == 0).then_some(End::Refused));
+            return Ok((self.sent == 0).then_some(End::Done));
         }
         if let Some(coming) = self.coming.take() {
             self.sources = coming.await.map_err(|error| error::status(Error::Unread(error)))?;
@@ -238,7 +225,7 @@ impl Writer {
             metrics::first_sentence(card, self.tally.began.elapsed());
         }
         self.sent += 1;
-        Ok((self.sent == self.wanted).then_some(End::Enough))
+        Ok((self.sent == self.wanted).then_some(End::Done))
     }
 }
 

@@ -45,6 +45,7 @@ pub use config::Config;
 pub use error::Error;
 
 use crate::{
+    config::ExportConfig,
     group::{Engine, Writer},
     heads::Heads,
     keys::Keys,
@@ -112,16 +113,7 @@ async fn open(config: Config, ctx: &mesh::Context) -> Result<Shared, Error> {
     };
     let (writer, task) = Writer::new(engine, &config.queue, ctx.stop.clone());
     ctx.tasks.spawn(task);
-    let Places { heads, export } = places;
-    Ok(Shared {
-        store,
-        writer,
-        masters: opening,
-        trusted,
-        heads,
-        export: config.export,
-        export_folder: export,
-    })
+    Ok(Shared { store, writer, masters: opening, trusted, heads: places.heads, export: places.export })
 }
 
 /// Wraps keys anew that an earlier master key wraps.
@@ -155,8 +147,8 @@ fn url(config: &Config) -> Result<Option<String>, Error> {
 /// Where what is not the store lies.
 struct Places {
     heads: PathBuf,
-    /// For exports, unless the configuration has another place.
-    export: PathBuf,
+    /// For exports; its folder is given.
+    export: ExportConfig,
 }
 
 impl Places {
@@ -164,6 +156,7 @@ impl Places {
         let or = |given: &Path, usual: &str| {
             if given.as_os_str().is_empty() { folder.join(usual) } else { given.to_owned() }
         };
-        Self { heads: or(&config.heads, "heads"), export: folder.join("export") }
+        let export = ExportConfig { folder: or(&config.export.folder, "export"), ..config.export.clone() };
+        Self { heads: or(&config.heads, "heads"), export }
     }
 }

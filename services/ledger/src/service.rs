@@ -51,9 +51,8 @@ pub(crate) struct Shared {
     pub(crate) trusted: Trusted,
     /// Folder of the heads outside the store.
     pub(crate) heads: PathBuf,
-    /// Where exports go, and the folder for them where it says none.
+    /// Where exports go.
     pub(crate) export: ExportConfig,
-    pub(crate) export_folder: PathBuf,
 }
 
 impl Shared {
@@ -273,7 +272,7 @@ impl LedgerService for Service {
                 let part = v1::export_response::Part::Progress(v1::ExportProgress { records, total });
                 let _ = sender.try_send(Ok(ExportResponse { part: Some(part) }));
             };
-            let place = export::Place::open(&shared.export, &shared.export_folder).await?;
+            let place = export::Place::open(&shared.export).await?;
             let summary = export::export(&*shared.store, &place, &tenant, from, &mut progress).await?;
             Ok(ExportResponse { part: Some(v1::export_response::Part::Summary(summary)) })
         })))

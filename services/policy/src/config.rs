@@ -122,13 +122,8 @@ impl ModelsConfig {
                 ));
             }
         }
-        // Not `within`, which would let NaN through.
-        if !(0.0..=1.0).contains(&self.names_score) {
-            return Err(Invalid::new("policy.models.names_score", self.names_score, "from 0 to 1"));
-        }
-        if !(0.5..=1.0).contains(&self.injection_score) {
-            return Err(Invalid::new("policy.models.injection_score", self.injection_score, "from 0.5 to 1"));
-        }
+        within("policy.models.names_score", self.names_score, 0.0..=1.0)?;
+        within("policy.models.injection_score", self.injection_score, 0.5..=1.0)?;
         let allowed = Duration::from_millis(1)..=Duration::from_secs(1);
         if !allowed.contains(&self.deadline) {
             let value = format!("{:?}", self.deadline);

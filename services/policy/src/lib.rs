@@ -3,9 +3,9 @@
 //! Serves `PolicyService`: `Inspect` (and `InspectStream`, for a text that arrives bit by bit) replaces
 //! personal data by placeholders and gives the verdict of the tenant's rules, `Redact` does the former alone,
 //! `Restore` puts it back for who may see it, `Forget` removes it, `Decide` gives the verdict on an action.
-//! Calls inference, where a model is set for names or orders. Owns the bundles of rules ([`bundles`]) and the vault: the raw values behind the
-//! placeholders of each tenant's conversations, bounded and forgotten after a while. Nothing of it reaches a
-//! log, a span, a label or an error.
+//! Calls inference, where a model is set for names or orders. Owns the bundles of rules ([`bundles`]) and the
+//! vault: the raw values behind the placeholders of each tenant's conversations, bounded and forgotten after a
+//! while. Nothing of it reaches a log, a span, a label or an error.
 
 pub mod bundles;
 mod config;

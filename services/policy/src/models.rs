@@ -63,7 +63,7 @@ struct Asked {
     model: String,
     /// `model:NAME`, as findings have it.
     found_by: &'static str,
-    /// Whether the last call failed, so that a change is told once.
+    /// Whether the last call that was not late failed, so that a change is told once.
     failing: AtomicBool,
     /// The fingerprint that it had last; empty before its first answer.
     fingerprint: Mutex<String>,
@@ -80,6 +80,14 @@ impl Asked {
             fingerprint: Mutex::default(),
         })
     }
+}
+
+/// What a model says of a window.
+struct Said<'a> {
+    labels: &'a [Label],
+    /// Where the window stands in the text, in characters.
+    window: &'a Range<usize>,
+    found_by: &'static str,
 }
 
 /// Why a model has read nothing.
@@ -145,27 +153,23 @@ impl Models {
         }
         let windows = Windows::of(text, found, self.config.window, self.config.characters);
         let call = call.until(Deadline::after(self.config.deadline));
+        let names = self.names.as_ref().filter(|_| asks.names);
+        let injection = self.injection.as_ref().filter(|_| asks.injection);
+        let (mut of_names, mut of_orders) = (Words::new(text), Words::new(text));
         let (names, orders) = tokio::join!(
-            self.ask(asks.names.then_some(self.names.as_ref()).flatten(), &call, &windows, |asked, read| {
-                self.named(asked, text, &windows, read)
-            }),
-            self.ask(
-                asks.injection.then_some(self.injection.as_ref()).flatten(),
-                &call,
-                &windows,
-                |asked, read| { self.orders(asked, text, &windows, read) }
-            ),
+            self.ask(names, &call, &windows, |said| self.named(said, &mut of_names)),
+            self.ask(injection, &call, &windows, |said| self.order(said, &mut of_orders)),
         );
         Heard { names: names.0, named: names.1, injection: orders.0, orders: orders.1 }
     }
 
-    /// What one model says, as `read` has it.
-    async fn ask<T>(
+    /// What one model says, as `read` has it of each window.
+    async fn ask<T, I: IntoIterator<Item = T>>(
         &self,
         asked: Option<&Asked>,
         call: &Call,
         windows: &Windows,
-        read: impl FnOnce(&Asked, &[Classification]) -> Result<Vec<T>, Miss>,
+        mut read: impl FnMut(&Said<'_>) -> Result<I, Miss>,
     ) -> (Reading, Vec<T>) {
         let Some(asked) = asked else { return (Reading::Off, Vec::new()) };
         if windows.texts.is_empty() {
@@ -175,7 +179,12 @@ impl Models {
         let answer = self.classify(asked, call, windows).await;
         let answer = answer.and_then(|results| {
             let whole = windows.whole && !results.iter().any(|result| result.truncated);
-            Ok((whole, read(asked, &results)?))
+            let mut found: Vec<T> = Vec::new();
+            for (window, result) in windows.places.iter().zip(&results) {
+                let said = Said { labels: &result.labels, window, found_by: asked.found_by };
+                found.extend(read(&said)?);
+            }
+            Ok((whole, found))
         });
         let (reading, found, outcome) = match answer {
             Ok((true, found)) => (Reading::Whole, found, "ok"),
@@ -184,7 +193,8 @@ impl Models {
         };
         metrics::model(asked.detector, outcome, began.elapsed().as_secs_f64());
         let failing = matches!(outcome, "away" | "unfit");
-        if asked.failing.swap(failing, Ordering::Relaxed) != failing {
+        // One that is late neither fails nor answers again.
+        if outcome != "late" && asked.failing.swap(failing, Ordering::Relaxed) != failing {
             let (detector, model) = (asked.detector, &asked.model);
             match failing {
                 true => tracing::warn!(detector, model, outcome, "a model is not asked; rules decide alone"),
@@ -229,57 +239,40 @@ impl Models {
         Ok(reply.results)
     }
 
-    /// Names of a text, as whole words.
-    fn named(
-        &self,
-        asked: &Asked,
-        text: &str,
-        windows: &Windows,
-        read: &[Classification],
-    ) -> Result<Vec<Entity>, Miss> {
-        let mut words = Words::new(text);
+    /// Names of a window, as whole words.
+    fn named(&self, said: &Said<'_>, words: &mut Words<'_>) -> Result<Vec<Entity>, Miss> {
         let mut named = Vec::new();
-        for (window, result) in windows.places.iter().zip(read) {
-            for label in &result.labels {
-                let place = place(label, window).ok_or(Miss::Unfit)?;
-                let kind = if self.config.persons.contains(&label.name) {
-                    Kind::Person
-                } else if self.config.places.contains(&label.name) {
-                    Kind::Place
-                } else {
-                    continue;
-                };
-                if f64::from(label.score) >= self.config.names_score {
-                    let (span, score) = (words.whole(place), label.score.min(1.0));
-                    named.push(Entity { span, kind, score, detector: asked.found_by });
-                }
+        for label in said.labels {
+            let place = place(label, said.window).ok_or(Miss::Unfit)?;
+            let kind = if self.config.persons.contains(&label.name) {
+                Kind::Person
+            } else if self.config.places.contains(&label.name) {
+                Kind::Place
+            } else {
+                continue;
+            };
+            if f64::from(label.score) >= self.config.names_score {
+                let (span, score) = (words.whole(place), label.score.min(1.0));
+                named.push(Entity { span, kind, score, detector: said.found_by });
             }
         }
         Ok(named)
     }
 
-    /// Windows that give orders.
-    fn orders(
-        &self,
-        asked: &Asked,
-        text: &str,
-        windows: &Windows,
-        read: &[Classification],
-    ) -> Result<Vec<Finding>, Miss> {
-        let mut words = Words::new(text);
-        let mut orders = Vec::new();
-        for (window, result) in windows.places.iter().zip(read) {
-            let told = result.labels.iter().filter(|label| {
-                (label.start, label.end) == (0, 0) && self.config.injection_labels.contains(&label.name)
-            });
-            // A classifier gives all of its labels each time: one without these is none of orders.
-            let score = told.map(|label| label.score).reduce(f32::max).ok_or(Miss::Unfit)?;
-            if f64::from(score) >= self.config.injection_score {
-                let (span, score) = (words.span(window.clone()), score.min(1.0));
-                orders.push(Finding { span, kind: INJECTION, score, detector: asked.found_by });
-            }
-        }
-        Ok(orders)
+    /// A window that gives orders.
+    fn order(&self, said: &Said<'_>, words: &mut Words<'_>) -> Result<Option<Finding>, Miss> {
+        let told = said.labels.iter().filter(|label| {
+            (label.start, label.end) == (0, 0) && self.config.injection_labels.contains(&label.name)
+        });
+        // A classifier gives all of its labels each time: one without these is none of orders.
+        let score = told.map(|label| label.score).reduce(f32::max).ok_or(Miss::Unfit)?;
+        let found = || Finding {
+            span: words.span(said.window.clone()),
+            kind: INJECTION,
+            score: score.min(1.0),
+            detector: said.found_by,
+        };
+        Ok((f64::from(score) >= self.config.injection_score).then(found))
     }
 }
 

@@ -276,10 +276,11 @@ impl Scanner {
         let start = open.start;
         let before = hits.len();
         let end = text.floor_char_boundary(open.limit());
-        // Each cut takes the work on, whatever was not counted as hidden.
-        let mut cut = match open.signs.hidden {
-            0 => text.floor_char_boundary(end - MARGIN_BYTES),
-            _ => start + margin(&text[start..end]).max((end - start) / 4),
+        let mut cut = match (open.signs.hidden, margin(&text[start..end])) {
+            (0, _) => text.floor_char_boundary(end - MARGIN_BYTES),
+            // A cut has to take the work on, and here it would go through what is padded.
+            (_, shown) if shown < (end - start) / 4 => return self.mask(text, open, hits),
+            (_, shown) => start + shown,
         };
         cut = text.ceil_char_boundary(cut);
         if open.padded {

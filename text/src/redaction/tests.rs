@@ -423,6 +423,17 @@ fn padding_hides_no_number() {
 }
 
 #[test]
+fn a_cut_goes_through_no_padded_number() {
+    let digits = "4111111111111111".chars().map(String::from).collect::<Vec<_>>();
+    let card = digits.join(&"\u{200b}".repeat(700));
+    for before in (1_800..2_200).step_by(23) {
+        let text = format!("{}{card} is my card", "7 ".repeat(before));
+        let left = without_placeholders(&redacted(&text)).replace('\u{200b}', "");
+        assert!(!left.contains("1111"), "behind {before} figures");
+    }
+}
+
+#[test]
 fn what_is_padded_beyond_measure_is_hidden_whatever_it_is() {
     let padding = "\u{200b}".repeat(5000);
     let card = "4111 1111 1111 1111".chars().map(String::from).collect::<Vec<_>>().join(&padding);
@@ -488,6 +499,20 @@ fn names_from_a_model_stand_beside_what_was_found() {
     assert_eq!(all[0].span.chars, 2..9);
     let redacted = replace(text, all, &mut Pseudonyms::default());
     assert_eq!(redacted.text, "é [person-1], [email-1], [place-1]");
+}
+
+#[test]
+fn a_name_that_touches_a_number_is_hidden_beside_it() {
+    let text = "Anna Schmidt 4111 1111 1111 1111 Keller, thanks";
+    let person = Entity {
+        span: Span { bytes: 0..39, chars: 0..39 },
+        kind: Kind::Person,
+        score: 0.9,
+        detector: "model",
+    };
+    let all = with_named(text, find(text), vec![person]);
+    let redacted = replace(text, all, &mut Pseudonyms::default());
+    assert_eq!(redacted.text, "[person-1] [card-1] [person-2], thanks");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Files that change under a running node.
 
 use super::*;
-use crate::identity::watch::End;
+use crate::{identity::watch::End, testing::eventually};
 
 fn held(identity: &Identity) -> &Held {
     identity.0.as_ref().unwrap()
@@ -76,12 +76,7 @@ async fn a_watched_identity_takes_up_new_files_by_itself_until_it_is_stopped() {
     let stop = CancellationToken::new();
     let watching = tokio::spawn(identity.clone().watch(stop.clone()));
     files.become_as(&ca.node("policy/knowledge"));
-    let taken_up = async {
-        while !identity.own().unwrap().has("knowledge") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), taken_up).await.unwrap();
+    eventually(async || identity.own().unwrap().has("knowledge").then_some(()).ok_or("what it was")).await;
     stop.cancel();
     watching.await.unwrap();
     // Nothing to follow, nothing to stop.

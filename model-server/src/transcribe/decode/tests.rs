@@ -1,19 +1,12 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::transcribe::tests::fixture;
+use crate::transcribe::tests::{SIZE, vocabulary};
 
-/// Logits of the small model, whose tokens these are.
-const SIZE: usize = 1885;
-/// Some words.
+/// Some words of the small model.
 const ONE: u32 = 100;
 const TWO: u32 = 101;
 const THREE: u32 = 102;
-
-fn vocabulary() -> Vocabulary {
-    let folder = fixture("models/tiny-whisper");
-    Vocabulary::read(&folder, &folder.join("tokenizer.json"), SIZE).unwrap()
-}
 
 /// What a row writes: by its number and by how many tokens it has, the prompt's among them, the tokens that
 /// are likely, with their logits. All others have 0.
@@ -69,11 +62,21 @@ impl Engine for Scripted {
 
 /// Decodes rows in a known language, without times: prompts of four tokens. Also the rows of each step.
 fn decode(script: Script, rows: &[usize], most: usize) -> (Vec<Decoded>, Vec<usize>) {
-    let words = vocabulary();
-    let language = words.languages[0].clone();
+    decode_in(Some(0), script, rows, most)
+}
+
+/// The same in one of the vocabulary's languages, or in one that is to be found out.
+fn decode_in(
+    language: Option<usize>,
+    script: Script,
+    rows: &[usize],
+    most: usize,
+) -> (Vec<Decoded>, Vec<usize>) {
+    let words = vocabulary(&[]);
+    let language = language.map(|number| &words.languages[number]);
     let steps = Arc::default();
     let mut engine = Scripted {
-        vocabulary: vocabulary(),
+        vocabulary: vocabulary(&[]),
         script,
         rows: Vec::new(),
         mark: Vec::new(),
@@ -89,7 +92,7 @@ fn decode(script: Script, rows: &[usize], most: usize) -> (Vec<Decoded>, Vec<usi
         left: &forever,
     };
     let values = rows.iter().map(|row| *row as f32).collect();
-    let of = |_: &usize| Row { before: &[], language: Some(&language), most, seed: 7 };
+    let of = |_: &usize| Row { before: &[], language, most, seed: 7 };
     let found = decoder
         .decode(Windows { rows: rows.len(), frames: 1, values }, &rows.iter().map(of).collect::<Vec<_>>());
     let found = found.unwrap().into_iter().map(Option::unwrap).collect();
@@ -118,7 +121,9 @@ fn rows_that_are_done_leave_once_half_are() {
 
 #[test]
 fn tokens_are_bounded() {
-    assert_eq!(decode(counting, &[40], 9).0[0].tokens.len(), 9);
+    let (found, steps) = decode(counting, &[40], 9);
+    // The prompt, and all but the last of them: nothing more is wanted behind it.
+    assert_eq!((found[0].tokens.len(), steps.len()), (9, 9));
 }
 
 #[test]
@@ -147,31 +152,13 @@ fn silence_is_not_tried_again() {
 
 #[test]
 fn languages_are_found_out_for_each_row() {
-    let words = vocabulary();
     // Row 0 speaks the first language, row 1 the second.
     let speaking: Script = |vocabulary, row, length| match length {
         1 => vec![(vocabulary.languages[row].id, 30.0)],
         _ => vec![(vocabulary.end, 30.0)],
     };
-    let mut engine = Scripted {
-        vocabulary: vocabulary(),
-        script: speaking,
-        rows: Vec::new(),
-        mark: Vec::new(),
-        steps: Arc::default(),
-    };
-    let forever = |_: usize| Some(Duration::from_secs(60));
-    let mut decoder = Decoder {
-        engine: &mut engine,
-        vocabulary: &words,
-        positions: 128,
-        timestamps: false,
-        translate: false,
-        left: &forever,
-    };
-    let rows = [0, 1].map(|_| Row { before: &[], language: None, most: 9, seed: 0 });
-    let found = decoder.decode(Windows { rows: 2, frames: 1, values: vec![0.0, 1.0] }, &rows).unwrap();
-    let languages: Vec<_> = found.into_iter().map(|found| found.unwrap().language).collect();
+    let (found, _) = decode_in(None, speaking, &[0, 1], 9);
+    let languages: Vec<_> = found.into_iter().map(|found| found.language).collect();
     assert_eq!(languages, [Some(0), Some(1)]);
 }
 

@@ -10,7 +10,8 @@ use switchboard_mesh::{
 use switchboard_proto::{
     embeddings::v1::embeddings_service_client::EmbeddingsServiceClient,
     inference::v1 as inference,
-    inference::v1::inference_service_server::{InferenceService, InferenceServiceServer},
+    inference::v1::inference_service_server::InferenceServiceServer,
+    testing::{Inference, StandIn},
 };
 use tonic::{Code, service::Routes};
 
@@ -33,7 +34,7 @@ struct Fake {
 }
 
 #[tonic::async_trait]
-impl InferenceService for Fake {
+impl Inference for Fake {
     async fn embed(
         &self,
         request: Request<inference::EmbedRequest>,
@@ -79,62 +80,11 @@ impl InferenceService for Fake {
         let fingerprint = self.fingerprint.lock().unwrap().clone();
         Ok(Response::new(inference::EmbedResponse { vectors, model, fingerprint }))
     }
-
-    async fn rerank(
-        &self,
-        _: Request<inference::RerankRequest>,
-    ) -> Result<Response<inference::RerankResponse>, Status> {
-        unreachable!()
-    }
-
-    type GenerateStream = BoxStream<inference::GenerateResponse>;
-
-    async fn generate(
-        &self,
-        _: Request<inference::GenerateRequest>,
-    ) -> Result<Response<Self::GenerateStream>, Status> {
-        unreachable!()
-    }
-
-    async fn transcribe(
-        &self,
-        _: Request<inference::TranscribeRequest>,
-    ) -> Result<Response<inference::TranscribeResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn detect_speech(
-        &self,
-        _: Request<inference::DetectSpeechRequest>,
-    ) -> Result<Response<inference::DetectSpeechResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn classify(
-        &self,
-        _: Request<inference::ClassifyRequest>,
-    ) -> Result<Response<inference::ClassifyResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn list_models(
-        &self,
-        _: Request<inference::ListModelsRequest>,
-    ) -> Result<Response<inference::ListModelsResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn profile(
-        &self,
-        _: Request<inference::ProfileRequest>,
-    ) -> Result<Response<inference::ProfileResponse>, Status> {
-        unreachable!()
-    }
 }
 
 async fn client(fake: &Fake, config: Config) -> EmbeddingsServiceClient<Channel> {
     let context = Context::new(std::env::temp_dir(), Default::default());
-    let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+    let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
     context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     context.mount(&start(config, &context).await.unwrap());
     EmbeddingsServiceClient::new(context.channel(crate::ROLE))
@@ -144,7 +94,7 @@ async fn client(fake: &Fake, config: Config) -> EmbeddingsServiceClient<Channel>
 async fn over(fakes: [&Fake; 2], config: Config) -> (EmbeddingsServiceClient<Channel>, Vec<impl Drop>) {
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in fakes {
-        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
         let (uri, guard) =
             listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);

@@ -11,8 +11,9 @@ use futures::{StreamExt as _, stream};
 use switchboard_mesh::{Context, Deadline, Mounted, testing::call};
 use switchboard_proto::{
     generation::v1::{GenerateRequest, generation_service_client::GenerationServiceClient},
-    inference::v1::inference_service_server::{InferenceService, InferenceServiceServer},
+    inference::v1::inference_service_server::InferenceServiceServer,
     knowledge::v1::{Hit, Passage},
+    testing::{Inference, StandIn},
 };
 use tonic::{Code, Request, Response, codegen::BoxStream, service::Routes};
 
@@ -42,13 +43,11 @@ impl Drop for OnDrop {
 }
 
 #[tonic::async_trait]
-impl InferenceService for Fake {
-    type GenerateStream = BoxStream<inference::GenerateResponse>;
-
+impl Inference for Fake {
     async fn generate(
         &self,
         request: Request<inference::GenerateRequest>,
-    ) -> Result<Response<Self::GenerateStream>, Status> {
+    ) -> Result<Response<BoxStream<inference::GenerateResponse>>, Status> {
         Call::of(&request)?.tenant()?;
         self.asked.lock().unwrap().push(request.into_inner());
         if let Some(code) = self.refuses {
@@ -61,55 +60,6 @@ impl InferenceService for Fake {
             step
         });
         Ok(Response::new(Box::pin(steps)))
-    }
-
-    async fn embed(
-        &self,
-        _: Request<inference::EmbedRequest>,
-    ) -> Result<Response<inference::EmbedResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn rerank(
-        &self,
-        _: Request<inference::RerankRequest>,
-    ) -> Result<Response<inference::RerankResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn transcribe(
-        &self,
-        _: Request<inference::TranscribeRequest>,
-    ) -> Result<Response<inference::TranscribeResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn detect_speech(
-        &self,
-        _: Request<inference::DetectSpeechRequest>,
-    ) -> Result<Response<inference::DetectSpeechResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn classify(
-        &self,
-        _: Request<inference::ClassifyRequest>,
-    ) -> Result<Response<inference::ClassifyResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn list_models(
-        &self,
-        _: Request<inference::ListModelsRequest>,
-    ) -> Result<Response<inference::ListModelsResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn profile(
-        &self,
-        _: Request<inference::ProfileRequest>,
-    ) -> Result<Response<inference::ProfileResponse>, Status> {
-        unreachable!()
     }
 }
 
@@ -150,7 +100,7 @@ fn card() -> Card {
 async fn client(fake: Option<&Fake>, card: Card) -> GenerationServiceClient<Channel> {
     let context = Context::new(std::env::temp_dir(), BTreeMap::new());
     if let Some(fake) = fake {
-        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
         context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     }
     let config = Config { cards: [("small".to_owned(), card)].into(), ..Config::default() };

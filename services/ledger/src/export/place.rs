@@ -46,17 +46,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Opens the place that `config` names; `usual` is the folder where it names none. What it says was
-    /// checked. Credentials are read anew each time, so that they can be changed under a running node.
+    /// Opens the place that `config`, which was checked, names: its bucket, else its folder. Credentials are
+    /// read anew each time, so that they can be changed under a running node.
     ///
     /// # Errors
     /// `Export` for a folder that cannot be made, `Place` or `File` for what the configuration points to.
-    pub(crate) async fn open(config: &ExportConfig, usual: &FilePath) -> Result<Self, Error> {
-        let (config, usual) = (config.clone(), usual.to_owned());
+    pub(crate) async fn open(config: &ExportConfig) -> Result<Self, Error> {
+        let config = config.clone();
         let opening = tokio::task::spawn_blocking(move || {
             let Some((bucket, prefix)) = config.bucket() else {
-                let folder = if config.folder.as_os_str().is_empty() { usual } else { config.folder };
-                return Self::folder(&folder);
+                return Self::folder(&config.folder);
             };
             let store = s3(&config, bucket)?;
             let store: Arc<dyn ObjectStore> = match prefix {

@@ -48,7 +48,7 @@ fn bucket_config(server: &S3Server) -> ExportConfig {
 
 async fn open(config: &ExportConfig) -> Result<Place, Error> {
     config.check().unwrap();
-    Place::open(config, std::path::Path::new("nowhere")).await
+    Place::open(config).await
 }
 
 /// What every place promises.

@@ -1,20 +1,16 @@
 use std::{
-    pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use futures::Stream;
 use mesh::{Context, Mounted, testing};
 use proto::{
-    inference::v1::{
-        self as inference,
-        inference_service_server::{InferenceService, InferenceServiceServer},
-    },
+    inference::v1::{self as inference, inference_service_server::InferenceServiceServer},
     policy::v1::{
         self as policy, InspectRequest, InspectResponse, InspectStreamRequest, RedactRequest, Verdict,
         policy_service_client::PolicyServiceClient,
     },
+    testing::{Inference, StandIn},
 };
 use tonic::{Request, Response, Status, service::Routes};
 
@@ -61,10 +57,8 @@ impl Fake {
     }
 }
 
-type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
-impl InferenceService for Fake {
+impl Inference for Fake {
     async fn classify(
         &self,
         request: Request<inference::ClassifyRequest>,
@@ -93,57 +87,6 @@ impl InferenceService for Fake {
         let fingerprint = self.fingerprint.lock().unwrap().clone();
         Ok(Response::new(inference::ClassifyResponse { results, model: request.model, fingerprint }))
     }
-
-    async fn embed(
-        &self,
-        _: Request<inference::EmbedRequest>,
-    ) -> Result<Response<inference::EmbedResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn rerank(
-        &self,
-        _: Request<inference::RerankRequest>,
-    ) -> Result<Response<inference::RerankResponse>, Status> {
-        unreachable!()
-    }
-
-    type GenerateStream = Replies<inference::GenerateResponse>;
-
-    async fn generate(
-        &self,
-        _: Request<inference::GenerateRequest>,
-    ) -> Result<Response<Self::GenerateStream>, Status> {
-        unreachable!()
-    }
-
-    async fn transcribe(
-        &self,
-        _: Request<inference::TranscribeRequest>,
-    ) -> Result<Response<inference::TranscribeResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn detect_speech(
-        &self,
-        _: Request<inference::DetectSpeechRequest>,
-    ) -> Result<Response<inference::DetectSpeechResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn list_models(
-        &self,
-        _: Request<inference::ListModelsRequest>,
-    ) -> Result<Response<inference::ListModelsResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn profile(
-        &self,
-        _: Request<inference::ProfileRequest>,
-    ) -> Result<Response<inference::ProfileResponse>, Status> {
-        unreachable!()
-    }
 }
 
 /// Both detectors, with time for a machine under load.
@@ -166,7 +109,7 @@ async fn rig(fake: Option<&Fake>, models: ModelsConfig) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let context = Context::new(folder.path().to_owned(), Default::default());
     if let Some(fake) = fake {
-        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
         context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     }
     let config = Config {

@@ -333,17 +333,12 @@ async fn a_change_of_the_files_is_taken_up_by_itself() {
     let mut client = with(config).await;
     let good = "package switchboard\n\ntool contains {\"rule\": \"b\", \"verdict\": \"refuse\"}\n";
     std::fs::write(folder.path().join("own").join("own.rego"), good).unwrap();
-    let changed = async {
-        loop {
-            let request = testing::call("acme").request(decide("tool.call", &[]));
-            let reply = client.decide(request).await.unwrap().into_inner();
-            if reply.rules == ["b"] {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), changed).await.expect("within about a second");
+    testing::eventually(async || {
+        let request = testing::call("acme").request(decide("tool.call", &[]));
+        let rules = client.decide(request).await.unwrap().into_inner().rules;
+        if rules == ["b"] { Ok(()) } else { Err(rules) }
+    })
+    .await;
 }
 
 #[tokio::test]

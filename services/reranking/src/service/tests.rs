@@ -9,10 +9,11 @@ use switchboard_mesh::{
 };
 use switchboard_proto::{
     inference::v1 as inference,
-    inference::v1::inference_service_server::{InferenceService, InferenceServiceServer},
+    inference::v1::inference_service_server::InferenceServiceServer,
     reranking::v1::{Candidate, Method, reranking_service_client::RerankingServiceClient},
+    testing::{Inference, StandIn},
 };
-use tonic::{Code, codegen::BoxStream, service::Routes};
+use tonic::{Code, service::Routes};
 
 use super::*;
 use crate::{Config, start};
@@ -42,7 +43,7 @@ enum Gives {
 }
 
 #[tonic::async_trait]
-impl InferenceService for Fake {
+impl Inference for Fake {
     async fn rerank(
         &self,
         request: Request<inference::RerankRequest>,
@@ -85,56 +86,12 @@ impl InferenceService for Fake {
         let profile = inference::ModelProfile { model, cells: self.profile.clone(), ..Default::default() };
         Ok(Response::new(inference::ProfileResponse { models: vec![profile] }))
     }
-
-    async fn embed(
-        &self,
-        _: Request<inference::EmbedRequest>,
-    ) -> Result<Response<inference::EmbedResponse>, Status> {
-        unreachable!()
-    }
-
-    type GenerateStream = BoxStream<inference::GenerateResponse>;
-
-    async fn generate(
-        &self,
-        _: Request<inference::GenerateRequest>,
-    ) -> Result<Response<Self::GenerateStream>, Status> {
-        unreachable!()
-    }
-
-    async fn transcribe(
-        &self,
-        _: Request<inference::TranscribeRequest>,
-    ) -> Result<Response<inference::TranscribeResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn detect_speech(
-        &self,
-        _: Request<inference::DetectSpeechRequest>,
-    ) -> Result<Response<inference::DetectSpeechResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn classify(
-        &self,
-        _: Request<inference::ClassifyRequest>,
-    ) -> Result<Response<inference::ClassifyResponse>, Status> {
-        unreachable!()
-    }
-
-    async fn list_models(
-        &self,
-        _: Request<inference::ListModelsRequest>,
-    ) -> Result<Response<inference::ListModelsResponse>, Status> {
-        unreachable!()
-    }
 }
 
 async fn client(fake: Option<&Fake>, config: Config) -> RerankingServiceClient<Channel> {
     let context = Context::new(std::env::temp_dir(), Default::default());
     if let Some(fake) = fake {
-        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
         context.mount(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] });
     }
     context.mount(&start(config, &context).await.unwrap());
@@ -274,7 +231,7 @@ async fn of_several_nodes_one_that_has_the_model_scores_every_part() {
     let has = Fake::default();
     let (mut nodes, mut guards) = (Vec::new(), Vec::new());
     for fake in [&lacks, &has] {
-        let routes = Routes::new(InferenceServiceServer::new(fake.clone()));
+        let routes = Routes::new(InferenceServiceServer::new(StandIn(fake.clone())));
         let (uri, guard) =
             listen(&Mounted { role: "inference", routes, services: vec![], long_lived: vec![] }).await;
         nodes.push(uri);
